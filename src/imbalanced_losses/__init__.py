@@ -1,0 +1,1 @@
+"""PyTorch losses for problems in which one class is rare."""

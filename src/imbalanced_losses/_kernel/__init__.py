@@ -1,0 +1,1 @@
+"""Tensor kernels: arithmetic that does not know what its operands mean."""
