@@ -1,0 +1,1 @@
+"""Speed and memory of the losses beside torch and an earlier release: `python -m benchmarks`."""
