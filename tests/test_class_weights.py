@@ -247,6 +247,11 @@ def test_pos_weight_errors(words, targets):
         pos_weight(targets)
 
 
+def test_pos_weight_where_the_positives_are_the_ignored_cells():
+    with pytest.raises(ValueError, match="label 0 without any positive"):
+        pos_weight([1, 0, 1], ignore_index=1)
+
+
 LINEAR = (lambda c: nn.Linear(3, c), (3,))
 CONV = (lambda c: nn.Conv2d(3, c, 1), (3, 4, 4))
 DECONV = (lambda c: nn.ConvTranspose1d(3, c, 2), (3, 4))
@@ -266,6 +271,7 @@ def test_softmax_prior_is_what_the_layer_predicts_on_zero_input(build, shape):
 
 SIGMOID = {
     "class indices": (4, {"targets": TARGETS}, [n / 81 for n in COUNTS]),
+    "dense class indices": (4, {"targets": TARGETS.reshape(27, 3)}, [n / 81 for n in COUNTS]),
     "class counts": (4, {"counts": COUNTS}, [n / 81 for n in COUNTS]),
     "label counts": (2, {"counts": [900, 1], "total": 1000}, [0.9, 0.001]),
     "multi-hot": (3, {"targets": MULTI_HOT}, [2 / 5, 1 / 5, 3 / 4]),

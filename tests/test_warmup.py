@@ -337,6 +337,13 @@ def test_batch_hook_forgotten_after_resuming_warns_too():
         call(loss_fn)
 
 
+def test_epoch_hook_is_not_missed_in_the_middle_of_a_resumed_epoch():
+    loss_fn = build(warmup_epochs=1, blend_epochs=1)
+    loss_fn.load_state_dict(to_phase("blend").state_dict())
+    loss_fn.on_train_batch_start(3)
+    assert loss_fn.in_blend
+
+
 def test_batch_hook_is_not_missed_where_nothing_depends_on_it():
     loss_fn = LossWarmupWrapper(nn.CrossEntropyLoss(), PlainMain(), warmup_epochs=1)
     loss_fn.on_train_epoch_start(1)
