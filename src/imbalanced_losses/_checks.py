@@ -29,15 +29,15 @@ def number(
         "below": (below, value < below or below == math.inf),
     }
     wanted = [f"{word} {bound:g}" for word, (bound, _) in bounds.items() if math.isfinite(bound)]
-    if not math.isfinite(value) or not all(holds for _, holds in bounds.values()):
+    if not -math.inf < value < math.inf or not all(holds for _, holds in bounds.values()):
         raise ValueError(f"{name} must be {' and '.join(wanted) or 'finite'}; got {value!r}.")
 
 
-def integer(name: str, value: object, *, at_least: int) -> None:
-    """Raise unless `value` is an int (not a bool) of at least `at_least`."""
+def integer(name: str, value: object, *, at_least: int | None = None) -> None:
+    """Raise unless `value` is an int (not a bool), of at least `at_least` where that is given."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an int; got {value!r} of type {type(value).__name__}.")
-    if value < at_least:
+    if at_least is not None and value < at_least:
         raise ValueError(f"{name} must be at least {at_least}; got {value}.")
 
 

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from imbalanced_losses._checks import number, one_of
-
-INTERPOLATIONS = ("higher", "linear", "lower", "midpoint", "nearest")
+from imbalanced_losses._kernel.quantile import INTERPOLATIONS
+from imbalanced_losses._targets import IGNORED, one_vs_rest
 
 __all__ = ["average_precision", "partial_auc", "recall_at_quantile"]
 
@@ -170,34 +170,18 @@ def _one_vs_rest(
     scores: Tensor, targets: Tensor, ignore_index: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return scores, positives and validity, all `[C, N]`; an invalid cell is not positive."""
-    if scores.ndim not in (1, 2):
-        raise ValueError(f"scores must be [N, C] or [N]; got shape {list(scores.shape)}.")
-    rows, classes = len(scores), scores.shape[1] if scores.ndim == 2 else 1
-    multi_hot = targets.shape == scores.shape
-    if not multi_hot and targets.shape not in ((rows,), (rows, 1)):
-        raise ValueError(
-            f"targets must hold a class index for each row, shape [{rows}], or 0/1 for each cell, "
-            f"shape {list(scores.shape)}; got shape {list(targets.shape)}."
-        )
-    if rows == 0:  # One ignored row changes nothing, and every reduction below has a result.
-        targets = targets.new_full((1, *targets.shape[1:]), ignore_index)
-        scores, rows = scores.new_zeros((1, *scores.shape[1:])), 1
-    scores = scores.to(torch.promote_types(scores.dtype, torch.float32)).reshape(rows, classes).T
-    cells = targets if targets.is_floating_point() else targets.long()
-    cells = cells.reshape(rows, classes if multi_hot else 1).T
-    valid = (cells != ignore_index).expand(classes, rows)
+    if not scores.is_floating_point():
+        raise TypeError(f"scores must be of a floating dtype; got {scores.dtype}.")
+    if scores.dim() not in (1, 2):
+        raise ValueError(f"scores must have shape [N, C] or [N]; got {list(scores.shape)}.")
+    classes = scores.shape[1] if scores.dim() == 2 else 1
+    rows = one_vs_rest(
+        scores, targets, num_classes=classes, ignore_index=ignore_index, log_odds=False
+    )
+    # One ignored row more changes nothing, and gives every reduction a result for an empty batch.
+    cells = F.pad(rows.scores, (0, 1))
+    label = F.pad(rows.label, (0, 1), value=IGNORED)
+    valid = label != IGNORED
     # A class with a NaN score has no ranking: without a valid row it comes out as undefined.
-    valid = valid & ~(scores.isnan() & valid).any(1, keepdim=True)
-    if multi_hot or classes == 1:
-        options, positive = 2, cells == 1
-    else:
-        options, positive = classes, cells == torch.arange(classes, device=cells.device)[:, None]
-    # On an accelerator the check would wait for the device.
-    if cells.device.type == "cpu":
-        wrong = cells[(cells != ignore_index) & ~torch.isin(cells, torch.arange(options))]
-        if len(wrong):
-            raise ValueError(
-                f"targets must be 0 to {options - 1}, or ignore_index={ignore_index}; "
-                f"got {wrong[0].item()}."
-            )
-    return scores.contiguous(), positive & valid, valid
+    valid = valid & ~(cells.isnan() & valid).any(1, keepdim=True)
+    return cells, (label == 1) & valid, valid

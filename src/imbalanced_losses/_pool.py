@@ -1,0 +1,107 @@
+"""The pool a ranking statistic reads: live and queued rows, perhaps a subsample of them."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from imbalanced_losses._targets import IGNORED, Rows
+from imbalanced_losses.distributed import all_gather_with_grad
+
+
+class Pool(NamedTuple):
+    """M rows of C one-vs-rest problems."""
+
+    scores: Tensor  # [C, M] float32 or float64; finite, also where not valid
+    positive: Tensor  # [C, M] bool, within valid
+    valid: Tensor  # [C, M] bool
+    weight: Tensor  # [M]
+    iid: Tensor  # [M] bool
+    live: Tensor  # [M] bool: rows of this batch, which carry gradient
+    poisoned: Tensor  # [C] bool: a valid score was not finite
+
+
+def pool_of(rows: Rows, live_rows: int) -> Pool:
+    """The pool of `rows`, of which the last `live_rows` are live."""
+    valid = rows.label != IGNORED
+    finite = rows.scores.isfinite()
+    count = rows.label.shape[1]
+    return Pool(
+        scores=torch.where(valid & finite, rows.scores, 0.0),
+        positive=rows.label == 1,
+        valid=valid,
+        weight=rows.weight,
+        iid=rows.iid,
+        live=torch.arange(count, device=rows.label.device) >= count - live_rows,
+        poisoned=(valid & ~finite).any(1),
+    )
+
+
+def gather_rows(rows: Rows) -> Rows:
+    """The rows of all ranks, in rank order and one message; own scores keep their gradient."""
+    dtype = rows.scores.dtype
+    packed = torch.cat(
+        (
+            rows.scores,
+            rows.label.to(dtype),
+            rows.weight.unsqueeze(0),
+            rows.iid.to(dtype).unsqueeze(0),
+        )
+    )
+    joined = all_gather_with_grad(packed.t().contiguous()).t()
+    classes = len(rows.scores)
+    scores, label, weight, iid = torch.split(joined, [classes, classes, 1, 1])
+    return Rows(scores, label.detach().to(torch.int8), weight.detach()[0], iid.detach()[0] == 1)
+
+
+def subsample(pool: Pool, size: int, draw: Tensor) -> Pool:
+    """`size` rows of the pool: a quota for each observed class, then uniformly at random.
+
+    The quota is size // (2 * number of observed classes), at least 1. Rows that are positive for no
+    class count as one class more, so a binary pool has the two classes one expects.
+
+    Args:
+        pool: M > `size` rows.
+        size: Rows to keep.
+        draw: Number of the draw, int64 `[]`. The same draw from a pool of the same length takes the
+            same random keys on every rank and after a restart.
+    """
+    keys = _uniform(pool.positive.shape[1], draw)
+    order = keys.argsort(descending=True)
+    observed = pool.valid.any(0)
+    unlabelled = observed & ~pool.positive.any(0)
+    members = torch.cat((pool.positive, unlabelled.unsqueeze(0)))[:, order]
+    groups = members.any(1).sum()
+    quota = (size // (2 * groups).clamp(min=1)).clamp(min=1)
+    reserved = (members & (members.cumsum(1) <= quota)).any(0)
+    # Keys are in [0, 1): reserved rows come first, then observed ones, then empty slots.
+    priority = observed[order] + 1.0 * reserved + keys[order]
+    chosen = order[priority.topk(size).indices]
+    return Pool(
+        scores=pool.scores[:, chosen],
+        positive=pool.positive[:, chosen],
+        valid=pool.valid[:, chosen],
+        weight=pool.weight[chosen],
+        iid=pool.iid[chosen],
+        live=pool.live[chosen],
+        poisoned=pool.poisoned,
+    )
+
+
+def _uniform(count: int, draw: Tensor) -> Tensor:
+    """`count` numbers in [0, 1) from a 32-bit hash of their position and the number of the draw.
+
+    A generator would need one seed on all ranks and its state in the checkpoint; a counter needs
+    neither. The hash is `lowbias32` (Wellons, "Prospecting for Hash Functions", 2018).
+    """
+    position = torch.arange(count, device=draw.device)
+    bits = _hash((position + _hash(draw + 1)) & 0xFFFFFFFF)
+    return (bits >> 8).to(torch.float32) / 2**24
+
+
+def _hash(bits: Tensor) -> Tensor:
+    bits = bits ^ (bits >> 16)
+    bits = (bits * 0x7FEB352D) & 0xFFFFFFFF
+    bits = bits ^ (bits >> 15)
+    bits = (bits * 0x846CA68B) & 0xFFFFFFFF
+    return bits ^ (bits >> 16)

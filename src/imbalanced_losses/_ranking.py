@@ -1,0 +1,152 @@
+"""What the ranking losses share: their settings, and the way from a batch to a pool and back."""
+
+import warnings
+
+import torch
+from torch import Tensor
+
+from imbalanced_losses import _checks
+from imbalanced_losses._buffers import PreciseBuffers
+from imbalanced_losses._pool import Pool, gather_rows, pool_of, subsample
+from imbalanced_losses._queue import MemoryQueue
+from imbalanced_losses._reduce import reduce_classes
+from imbalanced_losses._statistics.per_class import PerClass
+from imbalanced_losses._targets import one_vs_rest
+from imbalanced_losses.distributed import resolve_gather
+
+REDUCTIONS = ("mean", "sum", "none")
+SCORES = ("logits", "log_odds")
+
+
+class PooledLoss(PreciseBuffers):
+    """Settings, temperature and queue of a loss on a pool of rows; it does not know which loss."""
+
+    tau: Tensor
+    draws: Tensor
+
+    def __init__(
+        self,
+        num_classes: int,
+        queue_size: int,
+        temperature: float,
+        reduction: str,
+        ignore_index: int,
+        update_queue_in_eval: bool,
+        gather_distributed: bool | None,
+        max_pool_size: int | None,
+        scores: str,
+    ) -> None:
+        super().__init__()
+        _checks.integer("num_classes", num_classes, at_least=1)
+        _checks.integer("queue_size", queue_size, at_least=0)
+        _checks.one_of("reduction", reduction, REDUCTIONS)
+        _checks.integer("ignore_index", ignore_index)
+        _checks.flag("update_queue_in_eval", update_queue_in_eval)
+        _checks.flag("gather_distributed", gather_distributed, optional=True)
+        if max_pool_size is not None:
+            _checks.integer("max_pool_size", max_pool_size, at_least=1)
+        check_scores(scores, num_classes)
+        self.num_classes = num_classes
+        self.reduction = reduction
+        self.ignore_index = ignore_index
+        self.update_queue_in_eval = update_queue_in_eval
+        self.gather_distributed = gather_distributed
+        self.max_pool_size = max_pool_size
+        self.scores = scores
+        self.queue = MemoryQueue(num_classes, queue_size)
+        # A tensor, so that a new temperature at every step does not recompile a compiled loss.
+        self.register_buffer("tau", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("draws", torch.zeros((), dtype=torch.int64))
+        self.temperature = temperature
+        self._has_warned = False
+
+    @property
+    def queue_size(self) -> int:
+        """Rows that the queue holds."""
+        return self.queue.size
+
+    @property
+    def temperature(self) -> float:
+        """tau, the width of the soft step in units of the score; may be assigned at any time."""
+        return float(self.tau)
+
+    @temperature.setter
+    def temperature(self, value: float) -> None:
+        _checks.number("temperature", value, above=0)
+        self.tau.fill_(value)
+
+    def reset_queue(self) -> None:
+        """Forget the rows of all earlier batches."""
+        self.queue.reset()
+
+    def extra_repr(self) -> str:
+        """Settings, for `repr`."""
+        return (
+            f"num_classes={self.num_classes}, queue_size={self.queue_size}, "
+            f"temperature={self.temperature:g}, reduction={self.reduction!r}"
+        )
+
+    def _pool(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        iid_mask: Tensor | None,
+        sample_weight: Tensor | None,
+    ) -> tuple[Pool, Tensor]:
+        """The pool of this call and its temperature; the batch then enters the queue."""
+        live = one_vs_rest(
+            logits,
+            targets,
+            iid_mask,
+            sample_weight,
+            num_classes=self.num_classes,
+            ignore_index=self.ignore_index,
+            log_odds=self.scores == "log_odds",
+        )
+        if resolve_gather(self.gather_distributed):
+            live = gather_rows(live)
+        joined = self.queue.join(live)
+        live_rows = live.weight.shape[0]
+        pool = pool_of(joined, live_rows)
+        if self.max_pool_size is not None and self.max_pool_size < joined.weight.shape[0]:
+            self._warn_of_subsample(pool)
+            pool = subsample(pool, self.max_pool_size, self.draws)
+            self.draws.add_(1)
+        if self.training or self.update_queue_in_eval:
+            # The pool is a copy: writing now is writing after the loss is computed.
+            self.queue.push(joined, live_rows)
+        # A copy too: the temperature may be assigned between forward and backward.
+        return pool, self.tau.to(pool.scores.dtype, copy=True)
+
+    def _result(
+        self, per_class: PerClass, *, return_per_class: bool
+    ) -> Tensor | tuple[Tensor, Tensor, Tensor]:
+        loss = reduce_classes(*per_class, self.reduction)
+        if not return_per_class:
+            return loss
+        return loss, reduce_classes(*per_class, "none"), per_class.valid
+
+    def _warn_of_subsample(self, pool: Pool) -> None:
+        if self._has_warned or torch.compiler.is_compiling():
+            return
+        # On an accelerator a look at the count would stall; there the shape decides.
+        if pool.valid.is_cpu and int(pool.valid.any(0).sum()) <= (self.max_pool_size or 0):
+            return
+        self._has_warned = True
+        warnings.warn(
+            f"The pool of {pool.valid.shape[1]} rows is subsampled to max_pool_size="
+            f"{self.max_pool_size}, with a quota for each class; the loss is now a random estimate "
+            "that over-represents rare classes. This is said once.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def check_scores(scores: str, num_classes: int) -> None:
+    """Raise unless these scores exist for this many classes."""
+    _checks.one_of("scores", scores, SCORES)
+    if scores == "log_odds" and num_classes == 1:
+        raise ValueError(
+            'scores="log_odds" needs mutually exclusive classes, num_classes >= 2; got '
+            'num_classes=1, where the logit is the log-odds already. Use scores="logits".'
+        )

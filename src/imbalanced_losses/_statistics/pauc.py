@@ -1,0 +1,141 @@
+"""Partial AUC over a band of false-positive rates."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from imbalanced_losses import _checks
+from imbalanced_losses._kernel.quantile import INTERPOLATIONS, masked_quantiles
+from imbalanced_losses._kernel.soft_rank import soft_counts
+from imbalanced_losses._pool import Pool
+from imbalanced_losses._statistics.per_class import PerClass, loss_of
+
+_SMALLEST_SCALE = 1e-12
+
+
+class PAUCSettings(NamedTuple):
+    """The options of `PAUCAtBudgetLoss` that its statistic reads."""
+
+    alpha: float = 0.0
+    beta: float = 0.005
+    surrogate: str = "trapezoid"
+    n_knots: int = 2
+    tau_scale: str = "iqr"
+    pos_numerator: str = "pool"
+    budget_basis: str = "fpr"
+    quantile_interpolation: str = "higher"
+
+    def checked(self) -> "PAUCSettings":
+        """These settings, or an error that names the one that is out of range."""
+        _checks.number("alpha", self.alpha, at_least=0, below=1)
+        _checks.number("beta", self.beta, above=self.alpha, at_most=1)
+        _checks.one_of("surrogate", self.surrogate, ("trapezoid", "pairwise"))
+        _checks.integer("n_knots", self.n_knots, at_least=2)
+        _checks.one_of("tau_scale", self.tau_scale, ("iqr", "band"))
+        _checks.one_of("pos_numerator", self.pos_numerator, ("pool", "live"))
+        _checks.one_of("budget_basis", self.budget_basis, ("fpr", "population"))
+        _checks.one_of("quantile_interpolation", self.quantile_interpolation, INTERPOLATIONS)
+        return self
+
+
+class PAUCDiagnostics(NamedTuple):
+    """Health of the band, `[C]` each, detached; NaN where the class has no reference rows."""
+
+    t_alpha: Tensor  # score threshold at false-positive rate alpha
+    t_beta: Tensor  # score threshold at false-positive rate beta
+    tau_eff: Tensor  # temperature * scale
+    band_neg_count: Tensor  # iid negatives between the two thresholds
+    pauc_var: Tensor  # variance over the numerator's rows of their share of the band
+    grad_pos_count: Tensor  # live positives, the ones that carry gradient
+
+
+def pauc_at_budget(
+    pool: Pool, temperature: Tensor, settings: PAUCSettings
+) -> tuple[PerClass, PAUCDiagnostics]:
+    """1 - the mean over the numerator's positives of the share of the band they outrank.
+
+    A class is valid with a numerator, an iid negative, a scale above 1e-12 and, for the pairwise
+    surrogate, a negative inside the band.
+    """
+    negative = pool.valid & ~pool.positive
+    iid_negative = negative & pool.iid
+    with torch.no_grad():
+        reference = iid_negative if settings.budget_basis == "fpr" else pool.valid & pool.iid
+        knots, scale = _thresholds(pool.scores, reference, settings)
+        t_alpha, t_beta = knots[:, :1], knots[:, -1:]
+        in_band = (pool.scores >= t_beta) & (pool.scores <= t_alpha)
+        tau = temperature * scale
+        usable = (scale > _SMALLEST_SCALE) & iid_negative.any(1)
+        safe_tau = torch.where(usable, tau, 1.0)
+        safe_knots = torch.where(usable.unsqueeze(1), knots, 0.0)
+    live_positive = pool.positive & pool.live
+    numerator = live_positive if settings.pos_numerator == "live" else pool.positive
+    valid = usable & numerator.any(1)
+    if settings.surrogate == "pairwise":
+        band = negative & in_band
+        valid = valid & band.any(1)
+        terms, order = _share_outranked(pool.scores, numerator, band, safe_tau)
+        counted, weight = numerator.gather(1, order), pool.weight[order]
+    else:
+        terms = _trapezoid(pool.scores, safe_knots, safe_tau)
+        counted, weight = numerator, pool.weight
+    diagnostics = PAUCDiagnostics(
+        t_alpha.squeeze(1),
+        t_beta.squeeze(1),
+        tau,
+        (iid_negative & in_band).sum(1),
+        _variance(terms.detach(), counted),
+        live_positive.sum(1),
+    )
+    return loss_of(pool, terms, counted * weight, valid), diagnostics
+
+
+def _thresholds(scores: Tensor, reference: Tensor, settings: PAUCSettings) -> tuple[Tensor, Tensor]:
+    """Scores at the knots `[C, n_knots]`, from alpha to beta, and the scale `[C]` of tau."""
+    alpha, beta = settings.alpha, settings.beta
+    inner = range(1, settings.n_knots - 1)
+    rates = [alpha, *(alpha + (beta - alpha) * k / (settings.n_knots - 1) for k in inner), beta]
+    levels = [1 - rate for rate in rates]
+    quantiles = masked_quantiles(
+        scores, reference, [*levels, 0.25, 0.75], settings.quantile_interpolation
+    )
+    knots, quartiles = quantiles[:, :-2], quantiles[:, -2:]
+    ends = quartiles if settings.tau_scale == "iqr" else knots[:, [-1, 0]]
+    return knots, ends[:, 1] - ends[:, 0]
+
+
+def _trapezoid(scores: Tensor, knots: Tensor, tau: Tensor) -> Tensor:
+    """Trapezoidal mean over the knots of sigma((s - t) / tau), `[C, M]`."""
+    weights = torch.full_like(knots[0], 1 / (len(knots[0]) - 1))
+    weights[[0, -1]] /= 2
+    above = torch.sigmoid((scores.unsqueeze(2) - knots.unsqueeze(1)) / tau.view(-1, 1, 1))
+    return (above * weights).sum(2)
+
+
+def _share_outranked(
+    scores: Tensor, numerator: Tensor, band: Tensor, tau: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Mean over the band's rows j of sigma((s_i - s_j) / tau) for the rows i of the numerator.
+
+    Returns the means `[C, K]` and the rows `[C, K]` of the pool that they belong to, which hold
+    every row of the numerator; means of other rows have no use.
+    """
+    involved = numerator | band
+    width = involved.shape[1]
+    if scores.device.type == "cpu" and not torch.compiler.is_compiling():
+        # Reading a count costs nothing here, and the rows involved are often few.
+        width = int(involved.sum(1).max())
+    last = torch.finfo(scores.dtype).max
+    descending, order = torch.where(involved, scores, -last).topk(width)
+    inside = band.gather(1, order).to(scores.dtype)
+    # The engine counts rows above; mirrored scores turn them into rows below.
+    outranked = soft_counts(-descending, inside.unsqueeze(1), tau).squeeze(1)
+    return outranked / inside.sum(1, keepdim=True).clamp(min=1), order
+
+
+def _variance(terms: Tensor, member: Tensor) -> Tensor:
+    count = member.sum(1)
+    mean = (terms * member).sum(1) / count.clamp(min=1)
+    squares = ((terms - mean.unsqueeze(1)).square() * member).sum(1)
+    return torch.where(count > 0, squares / count.clamp(min=1), torch.nan)

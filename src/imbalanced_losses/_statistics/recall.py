@@ -1,0 +1,30 @@
+"""Soft recall above a quantile of all scores."""
+
+import torch
+from torch import Tensor
+
+from imbalanced_losses import _checks
+from imbalanced_losses._kernel.quantile import INTERPOLATIONS, masked_quantiles
+from imbalanced_losses._pool import Pool
+from imbalanced_losses._statistics.per_class import PerClass, loss_of
+
+
+def check_recall(quantile: float, interpolation: str) -> None:
+    """Raise unless these are options of `recall_at_quantile`."""
+    _checks.number("quantile", quantile, above=0, below=1)
+    _checks.one_of("quantile_interpolation", interpolation, INTERPOLATIONS)
+
+
+def recall_at_quantile(
+    pool: Pool, temperature: Tensor, *, quantile: float, interpolation: str
+) -> PerClass:
+    """1 - the mean over positives of sigma((s - theta) / tau), theta the 1 - quantile quantile.
+
+    A class is valid with at least one positive.
+    """
+    valid = pool.positive.any(1)
+    with torch.no_grad():
+        theta = masked_quantiles(pool.scores, pool.valid, [1 - quantile], interpolation)
+        theta = torch.where(valid.unsqueeze(1), theta, 0.0)
+    found = torch.sigmoid((pool.scores - theta) / temperature)
+    return loss_of(pool, found, pool.positive * pool.weight, valid)

@@ -1,0 +1,174 @@
+"""Any accepted form of logits and targets to one binary problem per class, with every check."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+IGNORED = -1
+
+
+class Rows(NamedTuple):
+    """N rows of C one-vs-rest problems: what is ranked, and what is known of each row."""
+
+    scores: Tensor  # [C, N] float32 or float64, finite wherever the label is not IGNORED
+    label: Tensor  # [C, N] int8: 1 positive, 0 negative, IGNORED
+    weight: Tensor  # [N], dtype of scores, non-negative
+    iid: Tensor  # [N] bool: drawn as the population is, so fit for thresholds
+
+
+def one_vs_rest(
+    logits: Tensor,
+    targets: Tensor,
+    iid_mask: Tensor | None = None,
+    sample_weight: Tensor | None = None,
+    *,
+    num_classes: int,
+    ignore_index: int,
+    log_odds: bool,
+) -> Rows:
+    """Check a batch and lay it out as one binary problem per class.
+
+    Args:
+        logits: `[N, C]`, or `[N]` where C = 1; any floating dtype.
+        targets: Class indices `[N]` or `[N, 1]`, binary `[N]` or `[N, 1]` where C = 1, or
+            multi-hot `[N, C]`.
+        iid_mask: `[N]` bool; None means all rows.
+        sample_weight: `[N]`, non-negative; None means 1.
+        num_classes: C.
+        ignore_index: Rows (or cells of multi-hot targets) with this target are IGNORED.
+        log_odds: Rank the log-odds of the softmax probability instead of the logit.
+
+    Raises:
+        TypeError: For a wrong dtype.
+        ValueError: For a wrong shape, and on CPU for a target, weight or mask out of range.
+    """
+    scores = _scores(logits, num_classes)
+    rows = scores.shape[0]
+    labels = _labels(targets, rows, num_classes, ignore_index, log_odds=log_odds)
+    if log_odds:
+        scores = _log_odds(scores)
+    if iid_mask is None:
+        iid_mask = torch.ones(rows, dtype=torch.bool, device=scores.device)
+    else:
+        _check_mask(iid_mask, rows)
+    if sample_weight is None:
+        weight = torch.ones(rows, dtype=scores.dtype, device=scores.device)
+    else:
+        check_sample_weight(sample_weight, (rows,), "[N]")
+        weight = sample_weight.detach().to(scores.dtype)
+    return Rows(scores.t(), labels.t(), weight, iid_mask)
+
+
+def _scores(logits: Tensor, num_classes: int) -> Tensor:
+    """Logits as `[N, C]` in float32 or float64."""
+    if not logits.is_floating_point():
+        raise TypeError(f"logits must be of a floating dtype; got {logits.dtype}.")
+    columns = logits.unsqueeze(1) if logits.dim() == 1 and num_classes == 1 else logits
+    if columns.dim() != 2 or columns.shape[1] != num_classes:
+        wanted = "[N, 1] or [N]" if num_classes == 1 else f"[N, {num_classes}]"
+        raise ValueError(
+            f"logits must have shape {wanted} for num_classes={num_classes}; got "
+            f"{list(logits.shape)}. Flatten further dimensions into N first."
+        )
+    return columns if columns.dtype == torch.float64 else columns.float()
+
+
+def _labels(
+    targets: Tensor, rows: int, num_classes: int, ignore_index: int, *, log_odds: bool
+) -> Tensor:
+    """int8 `[N, C]` of 1, 0 and IGNORED."""
+    if targets.is_complex():
+        raise TypeError(f"targets must be of an integer, bool or float dtype; got {targets.dtype}.")
+    shape = list(targets.shape)
+    is_column = shape in ([rows], [rows, 1])
+    if num_classes > 1 and shape == [rows, num_classes]:
+        if log_odds:
+            raise ValueError(
+                'scores="log_odds" ranks mutually exclusive classes; targets must be class '
+                f'indices [N], got multi-hot {shape}. Use scores="logits" with multi-hot targets.'
+            )
+        return _binary_labels(targets, ignore_index)
+    if not is_column:
+        wanted = "[N] or [N, 1]" + (f", or multi-hot [N, {num_classes}]" if num_classes > 1 else "")
+        raise ValueError(
+            f"targets must have shape {wanted} with N = {rows} as in logits; got {shape}."
+        )
+    column = targets.reshape(rows, 1)
+    if num_classes == 1:
+        return _binary_labels(column, ignore_index)
+    if targets.is_floating_point() or targets.dtype == torch.bool:
+        raise TypeError(
+            f"targets must be integer class indices for num_classes={num_classes}; got "
+            f"{targets.dtype}. Use targets.long()."
+        )
+    ignored = column == ignore_index
+    in_range = ignored | ((column >= 0) & (column < num_classes))
+    check_values(
+        in_range,
+        column,
+        f"targets must be class indices in [0, {num_classes}) or ignore_index={ignore_index}",
+    )
+    classes = torch.arange(num_classes, device=targets.device)
+    return torch.where(ignored, IGNORED, (column == classes).to(torch.int8))
+
+
+def _binary_labels(targets: Tensor, ignore_index: int) -> Tensor:
+    ignored = targets == ignore_index if targets.dtype != torch.bool else targets.new_zeros(())
+    positive = targets == 1
+    check_values(
+        ignored | positive | (targets == 0),
+        targets,
+        f"targets must be 0, 1 or ignore_index={ignore_index}",
+    )
+    return torch.where(ignored, IGNORED, positive.to(torch.int8))
+
+
+def _check_mask(iid_mask: Tensor, rows: int) -> None:
+    if iid_mask.dtype != torch.bool:
+        raise TypeError(f"iid_mask must be of dtype bool; got {iid_mask.dtype}. Use .bool().")
+    if list(iid_mask.shape) != [rows]:
+        raise ValueError(f"iid_mask must have shape [N] = [{rows}]; got {list(iid_mask.shape)}.")
+
+
+def check_sample_weight(sample_weight: Tensor, shape: tuple[int, ...], words: str) -> None:
+    """Raise unless the weights have this shape and are finite and not negative."""
+    if sample_weight.is_complex() or sample_weight.dtype == torch.bool:
+        raise TypeError(f"sample_weight must be of a real dtype; got {sample_weight.dtype}.")
+    if sample_weight.shape != shape:
+        raise ValueError(
+            f"sample_weight must have shape {words} = {list(shape)}; got "
+            f"{list(sample_weight.shape)}."
+        )
+    check_values(
+        sample_weight.isfinite() & (sample_weight >= 0),
+        sample_weight,
+        "sample_weight must be finite and not negative",
+    )
+
+
+def check_values(holds: Tensor, values: Tensor, rule: str) -> None:
+    """Raise a ValueError naming the first value that breaks the rule.
+
+    Reading the outcome would stall an accelerator and break a compiled graph; there the check is an
+    assertion that runs with the other kernels.
+    """
+    if values.device.type != "cpu" or torch.compiler.is_compiling():
+        torch._assert_async(holds.all(), rule)
+    elif not holds.all():
+        first = values[~holds][0].item()
+        raise ValueError(f"{rule}; got {first}.")
+
+
+def _log_odds(logits: Tensor) -> Tensor:
+    """z_c - logsumexp of the other classes' logits, exact where the softmax saturates.
+
+    For the largest logit the others are summed without it. For every other class p_c <= 1/2, so
+    log(1 - p_c) loses no digits.
+    """
+    top = logits.argmax(1, keepdim=True)
+    is_top = torch.zeros_like(logits, dtype=torch.bool).scatter(1, top, value=True)
+    others_of_top = logits.masked_fill(is_top, -torch.inf).logsumexp(1, keepdim=True)
+    total = torch.logaddexp(logits.gather(1, top), others_of_top)
+    probability = (logits - total).exp().masked_fill(is_top, 0.0)
+    return logits - torch.where(is_top, others_of_top, total + torch.log1p(-probability))
