@@ -1,0 +1,52 @@
+"""From values, validity and weights to the returned loss."""
+
+from functools import reduce
+
+import torch
+from torch import Tensor
+
+from imbalanced_losses.distributed import sum_across_ranks
+
+
+def reduce_cells(
+    cells: Tensor,
+    reduction: str,
+    *,
+    valid: Tensor | None = None,
+    weight: Tensor | None = None,
+    positive: Tensor | None = None,
+    gather: bool = False,
+) -> Tensor:
+    """Weighted `cells` as they are (`none`), their `sum`, or their mean over a mass.
+
+    `valid`, `weight` and `positive` have the cells' shape or are None, which stands for ones;
+    invalid cells are 0 already. A cell adds the product of the three to the mass, so `positive`
+    (for `mean_positive`) changes the denominator only. Without any mass the mean is the sum of
+    nothing: 0, attached to the graph. Without weights the mass counts, and counts at least 1.
+    With `gather` both sums run over all ranks; `none` never travels.
+    """
+    if weight is not None:
+        cells = cells * weight
+    if reduction == "none":
+        return cells
+    shares = [share.to(cells.dtype) for share in (valid, weight, positive) if share is not None]
+    if reduction == "mean" and not shares and not gather and cells.numel() > 0:
+        return cells.mean()
+    numerator = cells.sum()
+    mass = reduce(torch.mul, shares).sum() if shares else cells.new_full((), cells.numel())
+    if gather:
+        numerator, mass = sum_across_ranks(numerator, mass)
+    if reduction == "sum":
+        return numerator
+    return numerator / (mass.clamp(min=1) if weight is None else mass.where(mass > 0, 1))
+
+
+def reduce_classes(value: Tensor, valid: Tensor, reduction: str) -> Tensor:
+    """Mean or sum over the valid classes, or `none`: `[C]` with NaN for the others.
+
+    Without a valid class mean and sum are 0, attached to the graph.
+    """
+    if reduction == "none":
+        return torch.where(valid, value, torch.nan)
+    total = torch.where(valid, value, 0.0).sum()
+    return total if reduction == "sum" else total / valid.sum().clamp(min=1)
