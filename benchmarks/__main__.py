@@ -110,6 +110,9 @@ def table_row(case: Case, rows: list[Row]) -> list[str]:
         goals.append(_goal(speedup >= case.peer_goal, f"peer ≥ {case.peer_goal:g}x"))
     if case.torch_goal is not None:
         goals.append(_goal(of_torch <= case.torch_goal, f"torch ≤ {case.torch_goal:g}x"))
+    if case.memory_goal is not None and ours["extra_mib"] is not None:
+        within = ours["extra_mib"] <= case.memory_goal
+        goals.append(_goal(within, f"memory ≤ {case.memory_goal:g} MiB"))
     return [
         case.name,
         f"{ours['shape']}{f' + {case.queue}' if case.queue else ''}",
@@ -223,7 +226,9 @@ def main(argv: list[str] | None = None) -> None:
         worker.close()
     console.print(table)
     if len(scaling) > 1:
-        console.print(f"SmoothAPLoss, one class: time grows as M^{fitted_exponent(scaling):.2f}")
+        exponent = fitted_exponent(scaling)
+        goal = _goal(exponent <= cases.EXPONENT_GOAL, f"≤ {cases.EXPONENT_GOAL}")
+        console.print(f"SmoothAPLoss, one class: time grows as M^{exponent:.2f} {goal}")
     if rows:
         write_csv(arguments.output, rows)
         console.print(f"Every measurement: {arguments.output}")

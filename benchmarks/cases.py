@@ -22,6 +22,7 @@ class Case:
         positives: Share of positives of a one-class case.
         peer_goal: The peer's median time over ours must be at least this.
         torch_goal: Our median time over that of torch's own loss must be at most this.
+        memory_goal: Our extra memory in MiB must be at most this.
     """
 
     loss: str
@@ -31,6 +32,7 @@ class Case:
     positives: float = 0.01
     peer_goal: float | None = None
     torch_goal: float | None = None
+    memory_goal: float | None = None
 
     @property
     def name(self) -> str:
@@ -71,7 +73,11 @@ def _ranking() -> list[Case]:
 
 
 CASES = [*_ranking(), *_pointwise()]
-SCALING = [Case("SmoothAPLoss", (2**k, 1), queue=0) for k in range(16, 21)]
+SCALING = [
+    *(Case("SmoothAPLoss", (2**k, 1), queue=0) for k in range(16, 20)),
+    Case("SmoothAPLoss", (2**20, 1), queue=0, memory_goal=1500),
+]
+EXPONENT_GOAL = 1.2
 
 QUICK_CASES = [
     Case("SmoothAPLoss", (64, 3), queue=64),

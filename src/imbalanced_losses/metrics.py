@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from imbalanced_losses._checks import number, one_of
-from imbalanced_losses._kernel.quantile import INTERPOLATIONS
+from imbalanced_losses._kernel.quantile import INTERPOLATIONS, masked_quantiles
 from imbalanced_losses._targets import IGNORED, one_vs_rest
 
 __all__ = ["average_precision", "partial_auc", "recall_at_quantile"]
@@ -23,12 +23,12 @@ __all__ = ["average_precision", "partial_auc", "recall_at_quantile"]
 
 @torch.no_grad()
 def average_precision(scores: Tensor, targets: Tensor, *, ignore_index: int = -100) -> Tensor:
-    r"""Average precision: the mean, over the positives, of the precision at each one's score.
+    """Average precision: the mean, over the positives, of the precision at each one's score.
 
-    $$\mathrm{AP} = \sum_n (R_n - R_{n-1})\, P_n$$
+        AP = sum over n of (R_n - R_(n-1)) P_n
 
-    with precision $P_n$ and recall $R_n$ at the n-th distinct score from the top, so that tied
-    rows share one point; the same as scikit-learn's `average_precision_score` (the step-wise sum of
+    with precision P_n and recall R_n at the n-th distinct score from the top, so that tied rows
+    share one point; the same as scikit-learn's `average_precision_score` (the step-wise sum of
     Su, Yuan and Zhu, "A Relationship between the Average Precision and the Area Under the ROC
     Curve", ICTIR 2015). Undefined without a positive.
 
@@ -41,9 +41,12 @@ def average_precision(scores: Tensor, targets: Tensor, *, ignore_index: int = -1
         `[C]`, or a scalar for `[N]` scores, within [0, 1].
 
     Raises:
+        TypeError: For a wrong dtype.
         ValueError: For shapes that do not fit, or targets out of range (CPU only).
 
     Example:
+        >>> import torch
+        >>> from imbalanced_losses.metrics import average_precision
         >>> average_precision(torch.tensor([0.9, 0.8, 0.7]), torch.tensor([1, 0, 1]))
         tensor(0.8333)
     """
@@ -62,10 +65,10 @@ def recall_at_quantile(
     interpolation: str = "higher",
     ignore_index: int = -100,
 ) -> Tensor:
-    r"""Recall at an alert budget: the share of positives among the top `quantile` of all rows.
+    """Recall at an alert budget: the share of positives among the top `quantile` of all rows.
 
-    $$\mathrm{recall} = \frac{1}{|P|}\,\bigl|\{i \in P : s_i \ge \theta\}\bigr|,\qquad
-    \theta = \text{the } 1 - \text{quantile quantile of all scores}$$
+        recall = share of the positives with s_i >= theta,
+        theta = the 1 - quantile quantile of all scores,
 
     with `torch.quantile`'s meaning of `interpolation`. Undefined without a positive.
 
@@ -80,21 +83,22 @@ def recall_at_quantile(
         `[C]`, or a scalar for `[N]` scores, within [0, 1].
 
     Raises:
+        TypeError: For a wrong dtype.
         ValueError: For an option out of range, shapes that do not fit, or targets out of range
             (CPU only).
 
     Example:
+        >>> import torch
+        >>> from imbalanced_losses.metrics import recall_at_quantile
         >>> recall_at_quantile(torch.arange(10.0), torch.arange(10) % 5 == 4, quantile=0.2)
         tensor(0.5000)
     """
     number("quantile", quantile, at_least=0, at_most=1)
     one_of("interpolation", interpolation, INTERPOLATIONS)
-    scores_, positive, valid = _one_vs_rest(scores, targets, ignore_index)
-    threshold = scores_.masked_fill(~valid, math.nan).nanquantile(
-        1 - quantile, dim=1, keepdim=True, interpolation=interpolation
-    )
-    found = (positive & (scores_ >= threshold)).sum(1)
-    return (found / positive.sum(1)).to(scores_.dtype).reshape(scores.shape[1:])
+    cells, positive, valid = _one_vs_rest(scores, targets, ignore_index)
+    threshold = masked_quantiles(cells, valid, [1 - quantile], interpolation)
+    found = (positive & (cells >= threshold)).sum(1)
+    return (found / positive.sum(1)).to(cells.dtype).reshape(scores.shape[1:])
 
 
 @torch.no_grad()
@@ -106,9 +110,9 @@ def partial_auc(
     *,
     ignore_index: int = -100,
 ) -> Tensor:
-    r"""Partial area under the ROC curve: the mean recall over false-positive rates in a band.
+    """Partial area under the ROC curve: the mean recall over false-positive rates in a band.
 
-    $$\mathrm{pAUC} = \frac{1}{\beta - \alpha} \int_\alpha^\beta \mathrm{TPR}(f)\, \mathrm{d}f$$
+        pAUC = 1 / (beta - alpha) * integral from alpha to beta of TPR(f) df
 
     along the piecewise linear ROC curve, so that a tie counts one half (McClish, "Analyzing a
     Portion of the ROC Curve", Medical Decision Making 1989). `alpha=0, beta=1` is the AUC.
@@ -126,10 +130,13 @@ def partial_auc(
         `[C]`, or a scalar for `[N]` scores, within [0, 1].
 
     Raises:
+        TypeError: For a wrong dtype.
         ValueError: For a band that is empty or out of range, shapes that do not fit, or targets
             out of range (CPU only).
 
     Example:
+        >>> import torch
+        >>> from imbalanced_losses.metrics import partial_auc
         >>> partial_auc(torch.tensor([0.9, 0.8, 0.7, 0.6]), torch.tensor([1, 0, 1, 0]), beta=0.5)
         tensor(0.5000)
     """
