@@ -22,6 +22,8 @@ def masked_quantiles(
     Returns:
         `[C, Q]`; NaN for a row without members.
     """
+    if values.shape[1] == 0:
+        return values.new_full((len(values), len(levels)), torch.nan)
     count = member.sum(1, keepdim=True)
     ascending = values.masked_fill(~member, torch.inf).sort(1).values
     # In float32 the position would be off by whole rows from 2^24 members on.

@@ -23,6 +23,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 BLOCK = 32
+# Cells of the [C, M] matrix worked on at a time: bounds memory when there are many classes.
+_CELLS = 2**20
 # Pairwise blocks evaluated at a time: bounds memory and keeps the temporaries in cache.
 _CHUNK = 512
 # exp(-42) is below 1e-18. Smaller decays change no sum, while exponentials that underflow and
@@ -33,6 +35,8 @@ _SMALLEST_EXPONENT = -42.0
 def soft_counts(ascending: Tensor, weights: Tensor, temperature: Tensor) -> Tensor:
     """Soft counts of every row, differentiable in the scores.
 
+    A second differentiation works, in O(M^2).
+
     Args:
         ascending: Scores `[C, M]`, each row of the matrix sorted from low to high, finite.
         weights: `[C, W, M]`, W weight vectors per class, in the order of `ascending`.
@@ -41,17 +45,21 @@ def soft_counts(ascending: Tensor, weights: Tensor, temperature: Tensor) -> Tens
     Returns:
         `[C, W, M]`: sum over j of `weights[c, w, j] * sigmoid((s_j - s_i) / tau)`, j = i included.
     """
-    counts, _ = _SoftCounts.apply(ascending, weights, temperature)  # type: ignore[no-untyped-call]
-    result: Tensor = counts
-    return result
+    classes, rows = ascending.shape
+    if rows == 0:
+        return ascending.unsqueeze(1).expand_as(weights)
+    at_once = classes if torch.compiler.is_compiling() else max(1, _CELLS // rows)
+    operands = (ascending, weights, temperature.expand(classes))
+    chunks = zip(*(torch.split(operand, at_once) for operand in operands), strict=True)
+    return torch.cat([_SoftCounts.apply(*chunk)[0] for chunk in chunks])  # type: ignore[no-untyped-call]
 
 
 class _SoftCounts(torch.autograd.Function):
     @staticmethod
     def forward(ascending: Tensor, weights: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
-        blocks = _Blocks.cut(ascending, temperature)
-        sources = blocks.moments(weights)
-        return blocks.counts_and_slopes(sources)
+        with _no_autocast(ascending):
+            blocks = _Blocks.cut(ascending, temperature)
+            return blocks.counts_and_slopes(blocks.moments(weights))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -60,14 +68,30 @@ class _SoftCounts(torch.autograd.Function):
         ctx.mark_non_differentiable(slopes)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         ascending, weights, temperature, slopes = ctx.saved_tensors
-        blocks = _Blocks.cut(ascending, temperature)
         # sigma' is even: one kernel serves "i sees j" (slopes) and "j sees i" (pulls).
-        pulls = blocks.slopes(blocks.moments(grads[0]))
+        with _no_autocast(ascending):
+            if torch.is_grad_enabled():
+                kernel = _slopes_of_all_pairs(ascending, temperature)
+                pulls, slopes = torch.matmul(grads[0], kernel), torch.matmul(weights, kernel)
+            else:
+                blocks = _Blocks.cut(ascending, temperature)
+                pulls = blocks.slopes(blocks.moments(grads[0]))
         grad = (weights * pulls - grads[0] * slopes).sum(1)
-        return grad / temperature.unsqueeze(-1), None, None
+        return grad / temperature.unsqueeze(1), None, None
+
+
+def _slopes_of_all_pairs(scores: Tensor, temperature: Tensor) -> Tensor:
+    """All pairs' sigma', `[C, M, M]`, for a gradient that is to be differentiated again."""
+    difference = scores.unsqueeze(2) - scores.unsqueeze(1)
+    kernel = torch.sigmoid(difference / temperature.view(-1, 1, 1))
+    return kernel - kernel.square()
+
+
+def _no_autocast(tensor: Tensor) -> torch.autocast:
+    """The batched products keep the precision of the scores inside an autocast region."""
+    return torch.autocast(tensor.device.type, enabled=False)
 
 
 class _Sources(NamedTuple):
@@ -82,7 +106,7 @@ class _Blocks(NamedTuple):
     """Sorted scores cut into blocks of L, with the powers of their decays to either end."""
 
     scores: Tensor  # [C * B, L]
-    rate: Tensor  # 1 / tau, [1] or [C]
+    rate: Tensor  # 1 / tau, [C]
     from_low: Tensor  # exp(-k (s - lowest) / tau), [C * B, K, L]
     from_high: Tensor  # exp(-k (highest - s) / tau), [C * B, K, L]
     shape: tuple[int, int, int]  # C, B and the M rows before padding
@@ -94,7 +118,7 @@ class _Blocks(NamedTuple):
         # Padding repeats the highest score with weight 0: no gap, no contribution.
         padding = ascending[:, -1:].expand(classes, count * BLOCK - rows)
         scores = torch.cat((ascending, padding), 1).view(classes, count, BLOCK)
-        rate = temperature.reciprocal().view(-1)
+        rate = temperature.reciprocal()
         powers = torch.arange(1, _terms(scores) + 1, dtype=scores.dtype, device=scores.device)
         exponent_rate = rate.view(-1, 1, 1, 1) * powers.view(-1, 1)
         from_low = _decay((scores[..., :1] - scores).unsqueeze(2) * exponent_rate)
@@ -164,10 +188,7 @@ class _Blocks(NamedTuple):
 
     def _near(self, weights: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Both sums over the pairs within each block, `[n, W, L]` for one chunk after another."""
-        rate = self.rate.view(-1, 1, 1)
-        if len(rate) > 1:
-            rate = rate.repeat_interleave(self.shape[1], 0)
-        rate = rate.expand(len(weights), 1, 1)
+        rate = self.rate.repeat_interleave(self.shape[1]).view(-1, 1, 1)
         chunk = len(weights) if torch.compiler.is_compiling() else _CHUNK
         chunks = (torch.split(tensor, chunk) for tensor in (self.scores, weights, rate))
         for s, w, r in zip(*chunks, strict=True):

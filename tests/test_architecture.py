@@ -1,0 +1,112 @@
+"""The rooms of the package, and which room may know which: arrows point one way."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+import imbalanced_losses
+
+PACKAGE = "imbalanced_losses"
+ROOT = Path(imbalanced_losses.__file__).parent
+
+# A room may import the rooms named beside it, and only rooms that stand above it in this table.
+ROOMS = {
+    "_checks": set(),
+    "_buffers": set(),
+    "_counts": {"_checks"},
+    "_schedule": {"_checks"},
+    "distributed": set(),
+    "_kernel": set(),
+    "_targets": {"_kernel"},
+    "_queue": {"_buffers", "_targets"},
+    "_pool": {"_targets", "distributed"},
+    "_statistics": {"_checks", "_kernel", "_pool", "_targets"},
+    "_reduce": {"distributed"},
+    "_ranking": {
+        "_buffers",
+        "_checks",
+        "_pool",
+        "_queue",
+        "_reduce",
+        "_statistics",
+        "_targets",
+        "distributed",
+    },
+    "metrics": {"_checks", "_kernel", "_targets"},
+    "class_weights": {"_checks", "_counts"},
+    "warmup": {"_checks", "_schedule"},
+    "focal_loss": {"_checks", "_reduce", "_statistics", "distributed"},
+    "ranking_loss": {"_ranking", "_statistics"},
+    "functional": {
+        "_checks",
+        "_pool",
+        "_ranking",
+        "_reduce",
+        "_statistics",
+        "_targets",
+        "focal_loss",
+    },
+    "__init__": {
+        "class_weights",
+        "distributed",
+        "focal_loss",
+        "functional",
+        "metrics",
+        "ranking_loss",
+        "warmup",
+    },
+}
+
+# Rooms of pure arithmetic: no modules, no process group, no state.
+PURE = ("_kernel", "_statistics", "_targets", "_reduce")
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imported_names(path: Path) -> set[str]:
+    """Dotted names of all imports, `from a import b` as `a.b`."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: imports inside the package are absolute"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+SOURCES = sorted(ROOT.rglob("*.py"))
+
+
+def test_every_file_is_in_a_room() -> None:
+    assert {room_of(path) for path in SOURCES} == set(ROOMS)
+
+
+def test_the_table_allows_no_circle() -> None:
+    order = list(ROOMS)
+    for room, allowed in ROOMS.items():
+        assert all(order.index(other) < order.index(room) for other in allowed), room
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_arrows_point_one_way(path: Path) -> None:
+    room = room_of(path)
+    inner = {name.split(".")[1] for name in imported_names(path) if name.startswith(PACKAGE + ".")}
+    assert inner - {room} <= ROOMS[room]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_core_needs_torch_alone(path: Path) -> None:
+    outer = {name.split(".")[0] for name in imported_names(path)}
+    assert outer <= sys.stdlib_module_names | {"torch", PACKAGE}
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in SOURCES if room_of(path) in PURE], ids=lambda path: path.name
+)
+def test_arithmetic_knows_no_modules_and_no_ranks(path: Path) -> None:
+    assert not imported_names(path) & {"torch.nn", "torch.distributed"}
