@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from imbalanced_losses._schedule import Schedule, main_weight_at, temperature_at
+from imbalanced_losses.focal_loss import SigmoidFocalLoss, SoftmaxFocalLoss
+from imbalanced_losses.ranking_loss import PAUCAtBudgetLoss, SmoothAPLoss
 from imbalanced_losses.warmup import LossWarmupWrapper
 
 N, C = 6, 3
@@ -584,3 +586,113 @@ def test_progress_survives_a_round_trip():
         other = Schedule(warmup_steps=3, blend_epochs=2)
         other.progress = schedule.progress
         assert other == schedule
+
+
+def blobs(n, classes, generator):
+    """Rows of `classes` Gaussian clouds, the later ones rarer."""
+    counts = torch.tensor([n // 2**c for c in range(1, classes)] + [n // 2 ** (classes - 1)])
+    targets = torch.arange(classes).repeat_interleave(counts)
+    centres = 2 * torch.randn(classes, 4, generator=generator)
+    return centres[targets] + torch.randn(len(targets), 4, generator=generator), targets
+
+
+def train(loss_fn, model, epochs, inputs, targets, optimizer):
+    """The loop of a tutorial: both hooks, one batch of 16 rows per step, in a fixed order."""
+    steps = len(inputs) // 16
+    losses = []
+    for epoch in epochs:
+        loss_fn.on_train_epoch_start(epoch)
+        order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(epoch))
+        for i, rows in enumerate(order[: steps * 16].split(16)):
+            loss_fn.on_train_batch_start(epoch * steps + i)
+            loss = loss_fn(model(inputs[rows]), targets[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    return losses
+
+
+def five_classes():
+    inputs, targets = blobs(160, 5, torch.Generator().manual_seed(3))
+    torch.manual_seed(0)
+    model = nn.Linear(4, 5)
+    loss_fn = LossWarmupWrapper(
+        warmup_loss=nn.CrossEntropyLoss(),
+        main_loss=SmoothAPLoss(num_classes=5, queue_size=64),
+        warmup_epochs=2,
+        blend_epochs=2,
+        temp_start=0.5,
+        temp_end=0.05,
+        temp_decay_steps=40,
+    )
+    return loss_fn, model, torch.optim.Adam(model.parameters(), lr=0.05), inputs, targets
+
+
+def test_cross_entropy_then_smooth_ap_learns_to_rank():
+    loss_fn, model, optimizer, inputs, targets = five_classes()
+    exact = SmoothAPLoss(num_classes=5, queue_size=0, temperature=1e-4)
+    before = exact(model(inputs), targets).item()
+    train(loss_fn, model, range(8), inputs, targets, optimizer)
+    after = exact(model(inputs), targets).item()
+    assert not loss_fn.in_warmup
+    assert not loss_fn.in_blend
+    assert loss_fn.current_temperature == pytest.approx(0.05)
+    assert loss_fn.main_loss.temperature == pytest.approx(0.05)
+    assert after < before / 2
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 5])
+def test_training_resumed_from_a_checkpoint_is_the_same_bit_for_bit(cut):
+    loss_fn, model, optimizer, *data = five_classes()
+    whole = train(loss_fn, model, range(6), *data, optimizer)
+
+    loss_fn, model, optimizer, *data = five_classes()
+    head = train(loss_fn, model, range(cut), *data, optimizer)
+    file = io.BytesIO()
+    torch.save([part.state_dict() for part in (loss_fn, model, optimizer)], file)
+    file.seek(0)
+    loss_fn, model, optimizer, *data = five_classes()
+    for part, state in zip(
+        (loss_fn, model, optimizer), torch.load(file, weights_only=True), strict=True
+    ):
+        part.load_state_dict(state)
+    assert head + train(loss_fn, model, range(cut, 6), *data, optimizer) == whole
+
+
+@pytest.mark.parametrize(
+    "warmup_loss", [nn.BCEWithLogitsLoss(), SigmoidFocalLoss()], ids=["bce", "focal"]
+)
+@pytest.mark.parametrize("shape", [(N,), (N, 1)])
+def test_binary_targets_work_in_every_phase(warmup_loss, shape):
+    loss_fn = LossWarmupWrapper(
+        warmup_loss, SmoothAPLoss(num_classes=1), warmup_epochs=1, blend_epochs=1
+    )
+    logits = LOGITS[:, 0].reshape(shape).requires_grad_()
+    for epoch in range(3):
+        loss_fn.on_train_epoch_start(epoch)
+        loss_fn.on_train_batch_start(epoch)
+        loss = loss_fn(logits, BINARY)
+        assert torch.autograd.grad(loss, logits)[0].isfinite().all()
+
+
+@pytest.mark.parametrize("epoch", range(3))
+def test_real_losses_take_every_keyword_and_return_one_form(epoch):
+    loss_fn = LossWarmupWrapper(
+        SoftmaxFocalLoss(), PAUCAtBudgetLoss(num_classes=C, beta=0.5), 1, blend_epochs=1
+    )
+    loss_fn.on_train_epoch_start(epoch)
+    loss_fn.on_train_batch_start(epoch)
+    weight = torch.rand(N, generator=torch.Generator().manual_seed(1))
+    loss, per_class, valid, diagnostics = call(
+        loss_fn,
+        iid_mask=torch.ones(N, dtype=torch.bool),
+        return_per_class=True,
+        return_diagnostics=True,
+        sample_weight=weight,
+    )
+    assert loss.shape == ()
+    assert loss.isfinite()
+    assert per_class.shape == valid.shape == diagnostics["band_neg_count"].shape == (C,)
+    if epoch == 0:
+        assert loss.equal(SoftmaxFocalLoss()(LOGITS, TARGETS, sample_weight=weight))

@@ -55,8 +55,9 @@ class LossWarmupWrapper(nn.Module):
         ValueError: A setting is out of range, or is given both in epochs and in steps.
 
     Example:
+        >>> from imbalanced_losses import SmoothAPLoss
         >>> loss_fn = LossWarmupWrapper(
-        ...     nn.CrossEntropyLoss(), nn.MultiMarginLoss(), warmup_epochs=1, blend_epochs=1
+        ...     nn.CrossEntropyLoss(), SmoothAPLoss(num_classes=3), warmup_epochs=1, blend_epochs=1
         ... )
         >>> for epoch in range(3):
         ...     loss_fn.on_train_epoch_start(epoch)
