@@ -395,8 +395,8 @@ def test_population_budget_needs_an_iid_negative_too(surrogate):
     loss = PAUCAtBudgetLoss(
         1, beta=0.5, surrogate=surrogate, budget_basis="population", queue_size=0
     )
-    logits, targets = torch.tensor([3.0, 1.0, 2.0, 0.0]), torch.tensor([1, 1, 0, 0])
-    for iid_mask, expected in ((targets == 1, False), (torch.ones(4).bool(), True)):
+    logits, targets = torch.tensor([3.0, 2.5, 1.0, 2.7, 0.0]), torch.tensor([1, 1, 1, 0, 0])
+    for iid_mask, expected in ((targets == 1, False), (torch.ones(5).bool(), True)):
         _, _, valid = loss(logits, targets, iid_mask, return_per_class=True)
         assert valid.tolist() == [expected]
 
