@@ -51,7 +51,7 @@ class MemoryQueue(PreciseBuffers):
         """Keep the tail of `joined`, the result of `join` with `live_rows` new rows at its end.
 
         Ignored rows take a slot; rows with a score that is not finite take one as ignored rows. A
-        batch without any row worth keeping leaves the queue as it is.
+        batch of ignored rows alone leaves the queue as it is.
         """
         if self.size == 0 or live_rows == 0:
             return
@@ -62,7 +62,7 @@ class MemoryQueue(PreciseBuffers):
         label = tail.label.masked_fill(broken, IGNORED)
         # Ignored cells are never read: zero keeps NaN of a padded position out of the state.
         scores = tail.scores.masked_fill(label == IGNORED, 0.0)
-        arrived = (label[:, -live_rows:] != IGNORED).any()
+        arrived = (joined.label[:, -live_rows:] != IGNORED).any()
         for buffer, new in zip(
             self._rows(), tail._replace(scores=scores, label=label), strict=True
         ):
@@ -94,6 +94,8 @@ class MemoryQueue(PreciseBuffers):
             kept = min(saved_size, self.size)
             for name, tensor in saved.items():
                 resized = fresh[name].to(tensor)
+                if resized.shape[:-1] != tensor.shape[:-1]:
+                    continue  # another number of classes: torch reports the mismatch
                 if kept:
                     resized[..., -kept:] = tensor[..., -kept:]
                 state_dict[prefix + name] = resized

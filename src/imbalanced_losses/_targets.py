@@ -47,7 +47,8 @@ def one_vs_rest(
     rows = scores.shape[0]
     labels = _labels(targets, rows, num_classes, ignore_index, log_odds=log_odds)
     if log_odds:
-        scores = _log_odds(scores)
+        # Through logsumexp the NaN of an ignored row would reach its gradient.
+        scores = _log_odds(scores.masked_fill(labels[:, :1] == IGNORED, 0.0))
     if iid_mask is None:
         iid_mask = torch.ones(rows, dtype=torch.bool, device=scores.device)
     else:
@@ -62,6 +63,7 @@ def one_vs_rest(
 
 def _scores(logits: Tensor, num_classes: int) -> Tensor:
     """Logits as `[N, C]` in float32 or float64."""
+    check_tensor("logits", logits)
     if not logits.is_floating_point():
         raise TypeError(f"logits must be of a floating dtype; got {logits.dtype}.")
     columns = logits.unsqueeze(1) if logits.dim() == 1 and num_classes == 1 else logits
@@ -78,8 +80,12 @@ def _labels(
     targets: Tensor, rows: int, num_classes: int, ignore_index: int, *, log_odds: bool
 ) -> Tensor:
     """int8 `[N, C]` of 1, 0 and IGNORED."""
+    check_tensor("targets", targets)
     if targets.is_complex():
         raise TypeError(f"targets must be of an integer, bool or float dtype; got {targets.dtype}.")
+    if not targets.is_floating_point() and targets.dtype != torch.bool:
+        # A comparison in a narrow dtype would wrap ignore_index and num_classes around.
+        targets = targets.long()
     shape = list(targets.shape)
     is_column = shape in ([rows], [rows, 1])
     if num_classes > 1 and shape == [rows, num_classes]:
@@ -125,14 +131,22 @@ def _binary_labels(targets: Tensor, ignore_index: int) -> Tensor:
 
 
 def _check_mask(iid_mask: Tensor, rows: int) -> None:
+    check_tensor("iid_mask", iid_mask)
     if iid_mask.dtype != torch.bool:
         raise TypeError(f"iid_mask must be of dtype bool; got {iid_mask.dtype}. Use .bool().")
     if list(iid_mask.shape) != [rows]:
         raise ValueError(f"iid_mask must have shape [N] = [{rows}]; got {list(iid_mask.shape)}.")
 
 
+def check_tensor(name: str, value: object) -> None:
+    """Raise unless the value is a tensor."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a tensor; got {type(value).__name__}.")
+
+
 def check_sample_weight(sample_weight: Tensor, shape: tuple[int, ...], words: str) -> None:
     """Raise unless the weights have this shape and are finite and not negative."""
+    check_tensor("sample_weight", sample_weight)
     if sample_weight.is_complex() or sample_weight.dtype == torch.bool:
         raise TypeError(f"sample_weight must be of a real dtype; got {sample_weight.dtype}.")
     if sample_weight.shape != shape:
