@@ -17,13 +17,13 @@ STYLES = {"better": "green", "worse": "bold red", "unclear": "dim"}
 
 def mean_and_spread(values: np.ndarray) -> str:
     """Mean over seeds and, from two seeds on, the standard deviation."""
-    spread = f" ±{values.std(ddof=1):.3f}".replace("0.", ".") if len(values) > 1 else ""
+    spread = f" ±{values.std(ddof=1):.3f}".replace("±0.", "±.") if len(values) > 1 else ""
     return f"{values.mean():.3f}{spread}"
 
 
 def signed(difference: Difference) -> str:
     """The mean difference and, where there is one, the half width of its interval."""
-    width = f" ±{difference.half_width:.3f}".replace("0.", ".") if difference.seeds > 1 else ""
+    width = f" ±{difference.half_width:.3f}".replace("±0.", "±.") if difference.seeds > 1 else ""
     return f"{difference.mean:+.3f}{width}"
 
 

@@ -1,7 +1,7 @@
 """The losses that the demo compares, each built from the training labels and the length of the run.
 
-The schedules and temperatures below were chosen on held-out training rows
-(`python -m demo --held-out validation`); the test rows took no part in it.
+Temperatures, queue sizes, the mix weight and the pAUC budget were chosen on rows held out of the
+training rows (as `--held-out validation` draws them); the test rows took no part in it.
 """
 
 from collections.abc import Callable

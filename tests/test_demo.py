@@ -10,7 +10,7 @@ from demo import __main__ as command
 from demo import data, strategies
 from demo.comparison import Results, paired_difference
 from demo.curves import phase_spans
-from demo.report import plain_statement
+from demo.report import mean_and_spread, plain_statement
 from demo.runner import run_task
 from demo.strategies import BASELINE, Plan
 from demo.tasks import TASKS, Task, measure_long_tail, precision_at_each_positive
@@ -179,6 +179,18 @@ def test_plain_statement_says_so_when_nobody_lost():
     *_, last = plain_statement(_made_up({BASELINE: [0.5, 0.6], "same": [0.5, 0.6]}))
     assert last.startswith("No loss was clearly below")
     assert "two" in plain_statement(_made_up({BASELINE: [0.5], "worse": [0.1]}))[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([0.5], "0.500"),
+        ([0.4, 0.6], "0.500 ±.141"),
+        ([0.0, 14.54], "7.270 ±10.281"),
+    ],
+)
+def test_mean_and_spread(values, text):
+    assert mean_and_spread(np.array(values)) == text
 
 
 def test_phase_spans():
