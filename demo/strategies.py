@@ -1,7 +1,8 @@
 """The losses that the demo compares, each built from the training labels and the length of the run.
 
-Temperatures, queue sizes, the mix weight and the pAUC budget were chosen on rows held out of the
-training rows (as `--held-out validation` draws them); the test rows took no part in it.
+Temperatures, queue sizes, the mix weight and the pAUC budget were chosen on validation rows (as
+`--held-out validation` draws them) of other seeds, never by a test score. All seeds draw from one
+small data set, though, so a row that is tested in one may have been validated on in another.
 """
 
 from collections.abc import Callable
