@@ -161,6 +161,14 @@ def test_one_hot_probabilities_cost_what_indices_cost(gamma, label_smoothing):
         torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, *HALF])
+def test_probabilities_of_any_dtype_leave_the_loss_in_float32(dtype):
+    logits, targets = torch.randn(8, 5), torch.randn(8, 5).softmax(1).to(dtype)
+    loss = softmax_focal_loss(logits, targets)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, softmax_focal_loss(logits, targets.float()))
+
+
 def test_mixed_labels_cost_the_mix_of_the_losses():
     logits = torch.randn(8, 5, dtype=torch.float64)
     a, b = torch.randint(5, (2, 8))

@@ -109,6 +109,13 @@ def test_pickle_and_deepcopy_keep_the_settings(make, target_of):
         assert repr(clone) == repr(loss_fn)
 
 
+def test_alpha_is_the_modules_own():
+    alpha = torch.ones(3)
+    loss_fn = SoftmaxFocalLoss(alpha=alpha)
+    alpha.zero_()
+    assert (loss_fn.alpha == 1).all()
+
+
 @pytest.mark.parametrize(
     "alpha",
     [

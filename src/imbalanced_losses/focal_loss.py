@@ -46,6 +46,7 @@ def sigmoid_focal_loss(
 
     which for hard targets is the loss of Lin et al., "Focal Loss for Dense Object Detection",
     ICCV 2017; soft ones weigh by |t - p| as in Li et al., "Generalized Focal Loss", NeurIPS 2020.
+    (With gamma < 1 the slope at a soft target is unbounded; at p = t exactly it is taken as 0.)
     `gamma=0, alpha=None` is `torch.nn.functional.binary_cross_entropy_with_logits`.
 
     Args:

@@ -59,18 +59,19 @@ def softmax_focal_cells(
     _check_logits(logits, dims=2)
     _check_tensor("targets", targets)
     num_classes, shape = logits.shape[1], (logits.shape[0], *logits.shape[2:])
+    dtype = torch.promote_types(logits.dtype, torch.float32)
     if alpha is not None:
         if alpha.shape != (num_classes,):
             raise ValueError(
                 f"alpha must hold one weight per class: it has {alpha.numel()}, the logits "
                 f"{tuple(logits.shape)} have {num_classes} classes in dimension 1."
             )
-        alpha = alpha.to(logits.device, torch.promote_types(logits.dtype, torch.float32))
+        alpha = alpha.to(logits.device, dtype)
 
     if targets.is_floating_point() and targets.shape == logits.shape:
         _check_probabilities(targets)
         columns = None if alpha is None else alpha.view(-1, *[1] * (logits.ndim - 2))
-        target = targets.detach()
+        target = targets.detach().to(dtype)
         return softmax_focal_expected(logits, target, columns, gamma, label_smoothing), None
 
     _check_class_indices(targets, shape, logits.shape)
