@@ -27,7 +27,9 @@ def pool_of(rows: Rows, live_rows: int) -> Pool:
     finite = rows.scores.isfinite()
     count = rows.label.shape[1]
     return Pool(
-        scores=torch.where(valid & finite, rows.scores, 0.0),
+        # The gradient of nan_to_num is a product: a NaN from a poisoned class reaches every cell,
+        # while that of where is exactly 0 in ignored cells.
+        scores=torch.where(valid, rows.scores, 0.0).nan_to_num(0.0, 0.0, 0.0),
         positive=rows.label == 1,
         valid=valid,
         weight=rows.weight,

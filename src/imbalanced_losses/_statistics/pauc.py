@@ -66,15 +66,16 @@ def pauc_at_budget(
         t_alpha, t_beta = knots[:, :1], knots[:, -1:]
         in_band = (pool.scores >= t_beta) & (pool.scores <= t_alpha)
         tau = temperature * scale
-        usable = (scale > _SMALLEST_SCALE) & iid_negative.any(1)
-        safe_tau = torch.where(usable, tau, 1.0)
-        safe_knots = torch.where(usable.unsqueeze(1), knots, 0.0)
+        has_scale = scale > _SMALLEST_SCALE
+        safe_tau = torch.where(has_scale, tau, 1.0)
+        safe_knots = torch.where(has_scale.unsqueeze(1), knots, 0.0)
     live_positive = pool.positive & pool.live
     numerator = live_positive if settings.pos_numerator == "live" else pool.positive
-    valid = usable & numerator.any(1)
+    # Scale and band of a poisoned class mean nothing, so they do not keep its NaN from showing.
+    valid = (has_scale | pool.poisoned) & iid_negative.any(1) & numerator.any(1)
     if settings.surrogate == "pairwise":
         band = negative & in_band
-        valid = valid & band.any(1)
+        valid = valid & (band.any(1) | pool.poisoned)
         terms, order = _share_outranked(pool.scores, numerator, band, safe_tau)
         counted, weight = numerator.gather(1, order), pool.weight[order]
     else:
