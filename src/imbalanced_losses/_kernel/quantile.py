@@ -13,6 +13,9 @@ def masked_quantiles(
 ) -> Tensor:
     """Quantiles of the members of each row, as `torch.quantile` defines them.
 
+    The members are not sorted but selected from the nearer end, which for the levels of an alert
+    budget takes a fraction of the time.
+
     Args:
         values: `[C, M]`, finite, without gradient.
         member: `[C, M]` bool.
@@ -22,30 +25,49 @@ def masked_quantiles(
     Returns:
         `[C, Q]`; NaN for a row without members.
     """
-    if values.shape[1] == 0:
+    rows = values.shape[1]
+    if rows == 0:
         return values.new_full((len(values), len(levels)), torch.nan)
-    count = member.sum(1, keepdim=True)
-    ascending = values.masked_fill(~member, torch.inf).sort(1).values
+    last = member.sum(1, keepdim=True) - 1
     # In float32 the position would be off by whole rows from 2^24 members on.
-    level = torch.tensor(levels, dtype=torch.float64, device=values.device)
-    position = level * (count - 1)
+    position = torch.tensor(levels, dtype=torch.float64, device=values.device) * last
     # (1 - 0.9) * 10 is below 1 in floating point; the row that is meant is row 1.
-    position = torch.where(
-        (position - position.round()).abs() <= 1e-12 * count, position.round(), position
-    )
+    whole = position.round()
+    position = torch.where((position - whole).abs() <= 1e-12 * rows, whole, position)
     lower, upper = position.floor(), position.ceil()
     if interpolation == "nearest":
-        lower = upper = position.round()
+        lower = upper = whole
     elif interpolation == "lower":
         upper = lower
     elif interpolation == "higher":
         lower = upper
-    fraction = 0.5 if interpolation == "midpoint" else (position - lower).to(values.dtype)
-    start = _take(ascending, lower)
-    result = start if lower is upper else start.lerp(_take(ascending, upper), fraction)
-    return torch.where(count > 0, result, torch.nan)
+    # From the bottom for levels below 1/2, else from the top, as deep as the longest row needs.
+    bottom = _smallest(values, member, [p for p in levels if p < 0.5])
+    top = -_smallest(-values, member, [1 - p for p in levels if p >= 0.5])
+    tails = torch.cat((bottom, top), 1)
+    is_low = torch.tensor([p < 0.5 for p in levels], device=values.device)
+
+    def at(rank: Tensor) -> Tensor:
+        rank = rank.long()
+        place = torch.where(is_low, rank, bottom.shape[1] + last - rank)
+        # Only a row without members has a place outside.
+        return tails.gather(1, place.clamp(0, tails.shape[1] - 1))
+
+    result = at(lower)
+    if lower is not upper:
+        fraction = 0.5 if interpolation == "midpoint" else (position - lower).to(values.dtype)
+        result = result.lerp(at(upper), fraction)
+    return torch.where(last >= 0, result, torch.nan)
 
 
-def _take(ascending: Tensor, position: Tensor) -> Tensor:
-    # Only an empty row has a position below 0.
-    return ascending.gather(1, position.long().clamp(min=0))
+def _smallest(values: Tensor, member: Tensor, levels: list[float]) -> Tensor:
+    """The smallest members of each row, ascending, as many as the quantiles at `levels` may need.
+
+    A row of n members has the quantile at level p at rank p (n - 1), which grows with n; counting
+    the whole length as members is deep enough for all. In integers, for lengths may be symbolic.
+    """
+    if not levels:
+        return values[:, :0]
+    rows = values.shape[1]
+    depth = min(rows, rows * (int(max(levels) * 1024) + 1) // 1024 + 2)
+    return values.masked_fill(~member, torch.inf).topk(depth, largest=False).values

@@ -12,6 +12,8 @@ from imbalanced_losses._pool import Pool
 from imbalanced_losses._statistics.per_class import PerClass, loss_of
 
 _SMALLEST_SCALE = 1e-12
+# What the engine spends on a row, in pairs.
+_PAIRS_PER_ROW = 128
 
 
 class PAUCSettings(NamedTuple):
@@ -110,8 +112,8 @@ def _trapezoid(scores: Tensor, knots: Tensor, tau: Tensor) -> Tensor:
     """Trapezoidal mean over the knots of sigma((s - t) / tau), `[C, M]`."""
     weights = torch.full_like(knots[0], 1 / (len(knots[0]) - 1))
     weights[[0, -1]] /= 2
-    above = torch.sigmoid((scores.unsqueeze(2) - knots.unsqueeze(1)) / tau.view(-1, 1, 1))
-    return (above * weights).sum(2)
+    above = torch.sigmoid((scores.unsqueeze(1) - knots.unsqueeze(2)) / tau.view(-1, 1, 1))
+    return (above * weights.unsqueeze(1)).sum(1)
 
 
 def _share_outranked(
@@ -122,17 +124,44 @@ def _share_outranked(
     Returns the means `[C, K]` and the rows `[C, K]` of the pool that they belong to, which hold
     every row of the numerator; means of other rows have no use.
     """
-    involved = numerator | band
-    width = involved.shape[1]
-    if scores.device.type == "cpu" and not torch.compiler.is_compiling():
-        # Reading a count costs nothing here, and the rows involved are often few.
+    if scores.is_cpu and not torch.compiler.is_compiling():
+        # Reading counts costs nothing here. The rows involved are often few, and where one side
+        # is very short all pairs cost less than the engine.
+        positives, negatives = (int(side.sum(1).max()) for side in (numerator, band))
+        if positives * negatives <= _PAIRS_PER_ROW * (positives + negatives):
+            return _by_pairs(scores, _rows(numerator, positives), band, _rows(band, negatives), tau)
+        involved = numerator | band
         width = int(involved.sum(1).max())
+    else:
+        involved = numerator | band
+        width = involved.shape[1]
+    return _by_engine(scores, involved, width, band, tau)
+
+
+def _by_pairs(
+    scores: Tensor, positives: Tensor, band: Tensor, negatives: Tensor, tau: Tensor
+) -> tuple[Tensor, Tensor]:
+    difference = scores.gather(1, positives).unsqueeze(2) - scores.gather(1, negatives).unsqueeze(1)
+    inside = band.gather(1, negatives).to(scores.dtype)
+    share = inside / inside.sum(1, keepdim=True).clamp(min=1)
+    outranked = torch.sigmoid(difference / tau.view(-1, 1, 1))
+    return torch.bmm(outranked, share.unsqueeze(2)).squeeze(2), positives
+
+
+def _by_engine(
+    scores: Tensor, involved: Tensor, width: int, band: Tensor, tau: Tensor
+) -> tuple[Tensor, Tensor]:
     last = torch.finfo(scores.dtype).max
     descending, order = torch.where(involved, scores, -last).topk(width)
     inside = band.gather(1, order).to(scores.dtype)
     # The engine counts rows above; mirrored scores turn them into rows below.
     outranked = soft_counts(-descending, inside.unsqueeze(1), tau).squeeze(1)
     return outranked / inside.sum(1, keepdim=True).clamp(min=1), order
+
+
+def _rows(member: Tensor, width: int) -> Tensor:
+    """Positions `[C, width]` of the members of each class, members first."""
+    return member.to(torch.uint8).topk(width).indices
 
 
 def _variance(terms: Tensor, member: Tensor) -> Tensor:
