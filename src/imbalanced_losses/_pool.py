@@ -68,8 +68,10 @@ def subsample(pool: Pool, size: int, draw: Tensor) -> Pool:
         draw: Number of the draw, int64 `[]`. The same draw from a pool of the same length takes the
             same random keys on every rank and after a restart.
     """
-    keys = _uniform(pool.positive.shape[1], draw)
-    order = keys.argsort(descending=True)
+    # The quota takes the rows of lowest key in each class and leaves high ones, so that a uniform
+    # fill needs keys of its own.
+    quota_keys, fill_keys = _uniform(2 * pool.positive.shape[1], draw).chunk(2)
+    order = quota_keys.argsort()
     observed = pool.valid.any(0)
     unlabelled = observed & ~pool.positive.any(0)
     members = torch.cat((pool.positive, unlabelled.unsqueeze(0)))[:, order]
@@ -77,7 +79,7 @@ def subsample(pool: Pool, size: int, draw: Tensor) -> Pool:
     quota = (size // (2 * groups).clamp(min=1)).clamp(min=1)
     reserved = (members & (members.cumsum(1) <= quota)).any(0)
     # Keys are in [0, 1): reserved rows come first, then observed ones, then empty slots.
-    priority = observed[order] + 1.0 * reserved + keys[order]
+    priority = observed[order] + 1.0 * reserved + fill_keys
     chosen = order[priority.topk(size).indices]
     return Pool(
         scores=pool.scores[:, chosen],

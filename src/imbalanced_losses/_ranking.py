@@ -138,7 +138,7 @@ class PooledLoss(PreciseBuffers):
             f"{self.max_pool_size}, with a quota for each class; the loss is now a random estimate "
             "that over-represents rare classes. This is said once.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=6,  # the caller of the module
         )
 
 
