@@ -58,7 +58,7 @@ def one_vs_rest(
     else:
         check_sample_weight(sample_weight, (rows,), "[N]")
         weight = sample_weight.detach().to(scores.dtype)
-    return Rows(scores.t(), labels.t(), weight, iid_mask)
+    return Rows(scores.t().contiguous(), labels.t().contiguous(), weight, iid_mask)
 
 
 def _scores(logits: Tensor, num_classes: int) -> Tensor:
@@ -181,6 +181,8 @@ def _log_odds(logits: Tensor) -> Tensor:
     log(1 - p_c) loses no digits.
     """
     top = logits.argmax(1, keepdim=True)
+    # A common shift changes no log-odds, but near 0 a sum keeps the digits that 1e4 would swallow.
+    logits = logits - logits.detach().gather(1, top)
     is_top = torch.zeros_like(logits, dtype=torch.bool).scatter(1, top, value=True)
     others_of_top = logits.masked_fill(is_top, -torch.inf).logsumexp(1, keepdim=True)
     total = torch.logaddexp(logits.gather(1, top), others_of_top)

@@ -303,9 +303,11 @@ class PAUCAtBudgetLoss(PooledLoss):
             band they outrank, and the live positives `grad_pos_count`, all ranks counted.
         """
         pool, temperature = self._pool(logits, targets, iid_mask, sample_weight)
-        per_class, diagnostics = pauc_at_budget(pool, temperature, self.band)
+        per_class, diagnostics = pauc_at_budget(
+            pool, temperature, self.band, diagnose=return_diagnostics
+        )
         result = self._result(per_class, return_per_class=return_per_class)
-        if not return_diagnostics:
+        if diagnostics is None:
             return result
         results = result if isinstance(result, tuple) else (result,)
         return (*results, diagnostics._asdict())

@@ -53,45 +53,47 @@ class PAUCDiagnostics(NamedTuple):
 
 
 def pauc_at_budget(
-    pool: Pool, temperature: Tensor, settings: PAUCSettings
-) -> tuple[PerClass, PAUCDiagnostics]:
+    pool: Pool, temperature: Tensor, settings: PAUCSettings, *, diagnose: bool = False
+) -> tuple[PerClass, PAUCDiagnostics | None]:
     """1 - the mean over the numerator's positives of the share of the band they outrank.
 
     A class is valid with a numerator, an iid negative, a scale above 1e-12 and, for the pairwise
-    surrogate, a negative inside the band.
+    surrogate, a negative inside the band. Diagnostics come where they are asked for.
     """
     negative = pool.valid & ~pool.positive
     iid_negative = negative & pool.iid
     with torch.no_grad():
         reference = iid_negative if settings.budget_basis == "fpr" else pool.valid & pool.iid
         knots, scale = _thresholds(pool.scores, reference, settings)
-        t_alpha, t_beta = knots[:, :1], knots[:, -1:]
-        in_band = (pool.scores >= t_beta) & (pool.scores <= t_alpha)
         tau = temperature * scale
-        has_scale = scale > _SMALLEST_SCALE
-        safe_tau = torch.where(has_scale, tau, 1.0)
-        safe_knots = torch.where(has_scale.unsqueeze(1), knots, 0.0)
-    live_positive = pool.positive & pool.live
-    numerator = live_positive if settings.pos_numerator == "live" else pool.positive
-    # Scale and band of a poisoned class mean nothing, so they do not keep its NaN from showing.
-    valid = (has_scale | pool.poisoned) & iid_negative.any(1) & numerator.any(1)
+        usable = (scale > _SMALLEST_SCALE) & iid_negative.any(1)
+        safe_tau = torch.where(usable, tau, 1.0)
+        safe_knots = torch.where(usable.unsqueeze(1), knots, 0.0)
+    numerator = pool.positive & pool.live if settings.pos_numerator == "live" else pool.positive
     if settings.surrogate == "pairwise":
-        band = negative & in_band
-        valid = valid & (band.any(1) | pool.poisoned)
+        band = negative & _in_band(pool.scores, knots)
+        usable = usable & band.any(1)
         terms, order = _share_outranked(pool.scores, numerator, band, safe_tau)
         counted, weight = numerator.gather(1, order), pool.weight[order]
     else:
         terms = _trapezoid(pool.scores, safe_knots, safe_tau)
         counted, weight = numerator, pool.weight
-    diagnostics = PAUCDiagnostics(
-        t_alpha.squeeze(1),
-        t_beta.squeeze(1),
-        tau,
-        (iid_negative & in_band).sum(1),
-        _variance(terms.detach(), counted),
-        live_positive.sum(1),
-    )
-    return loss_of(pool, terms, counted * weight, valid), diagnostics
+    diagnostics = None
+    if diagnose:
+        diagnostics = PAUCDiagnostics(
+            knots[:, 0],
+            knots[:, -1],
+            tau,
+            (iid_negative & _in_band(pool.scores, knots)).sum(1),
+            _variance(terms.detach(), counted),
+            (pool.positive & pool.live).sum(1),
+        )
+    mass = counted.to(terms.dtype) * weight
+    return loss_of(pool, terms, mass, usable & numerator.any(1)), diagnostics
+
+
+def _in_band(scores: Tensor, knots: Tensor) -> Tensor:
+    return (scores >= knots[:, -1:]) & (scores <= knots[:, :1])
 
 
 def _thresholds(scores: Tensor, reference: Tensor, settings: PAUCSettings) -> tuple[Tensor, Tensor]:

@@ -27,4 +27,4 @@ def recall_at_quantile(
         theta = masked_quantiles(pool.scores, pool.valid, [1 - quantile], interpolation)
         theta = torch.where(valid.unsqueeze(1), theta, 0.0)
     found = torch.sigmoid((pool.scores - theta) / temperature)
-    return loss_of(pool, found, pool.positive * pool.weight, valid)
+    return loss_of(pool, found, pool.positive.to(found.dtype) * pool.weight, valid)
