@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from imbalanced_losses._targets import IGNORED, Rows
-from imbalanced_losses.distributed import all_gather_with_grad
+from imbalanced_losses.distributed import join_rows
 
 
 class Pool(NamedTuple):
@@ -39,8 +39,8 @@ def pool_of(rows: Rows, live_rows: int) -> Pool:
     )
 
 
-def gather_rows(rows: Rows) -> Rows:
-    """The rows of all ranks, in rank order and one message; own scores keep their gradient."""
+def gather_rows(rows: Rows, call: str) -> Rows:
+    """The rows of all ranks that make the same `call`, in rank order; own scores keep gradient."""
     dtype = rows.scores.dtype
     packed = torch.cat(
         (
@@ -50,7 +50,7 @@ def gather_rows(rows: Rows) -> Rows:
             rows.iid.to(dtype).unsqueeze(0),
         )
     )
-    joined = all_gather_with_grad(packed.t().contiguous()).t()
+    joined = join_rows(packed.t(), call).t()
     classes = len(rows.scores)
     scores, label, weight, iid = torch.split(joined, [classes, classes, 1, 1])
     return Rows(scores, label.detach().to(torch.int8), weight.detach()[0], iid.detach()[0] == 1)

@@ -1,6 +1,7 @@
 """What the ranking losses share: their settings, and the way from a batch to a pool and back."""
 
 import warnings
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from imbalanced_losses._queue import MemoryQueue
 from imbalanced_losses._reduce import reduce_classes
 from imbalanced_losses._statistics.per_class import PerClass
 from imbalanced_losses._targets import one_vs_rest
-from imbalanced_losses.distributed import resolve_gather
+from imbalanced_losses.distributed import describe, failing_together, resolve_gather
 
 REDUCTIONS = ("mean", "sum", "none")
 SCORES = ("logits", "log_odds")
@@ -94,17 +95,26 @@ class PooledLoss(PreciseBuffers):
         sample_weight: Tensor | None,
     ) -> tuple[Pool, Tensor]:
         """The pool of this call and its temperature; the batch then enters the queue."""
-        live = one_vs_rest(
-            logits,
-            targets,
-            iid_mask,
-            sample_weight,
-            num_classes=self.num_classes,
-            ignore_index=self.ignore_index,
-            log_odds=self.scores == "log_odds",
-        )
-        if resolve_gather(self.gather_distributed):
-            live = gather_rows(live)
+        gathers = resolve_gather(self.gather_distributed)
+        with failing_together(logits) if gathers else nullcontext():
+            live = one_vs_rest(
+                logits,
+                targets,
+                iid_mask,
+                sample_weight,
+                num_classes=self.num_classes,
+                ignore_index=self.ignore_index,
+                log_odds=self.scores == "log_odds",
+            )
+        if gathers:
+            call = describe(
+                type(self).__name__,
+                logits.dtype,
+                [self.num_classes],
+                sample_weight=sample_weight,
+                iid_mask=iid_mask,
+            )
+            live = gather_rows(live, call)
         joined = self.queue.join(live)
         live_rows = live.weight.shape[0]
         pool = pool_of(joined, live_rows)

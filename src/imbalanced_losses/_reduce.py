@@ -15,7 +15,7 @@ def reduce_cells(
     valid: Tensor | None = None,
     weight: Tensor | None = None,
     positive: Tensor | None = None,
-    gather: bool = False,
+    call: str | None = None,
 ) -> Tensor:
     """Weighted `cells` as they are (`none`), their `sum`, or their mean over a mass.
 
@@ -23,19 +23,19 @@ def reduce_cells(
     invalid cells are 0 already. A cell adds the product of the three to the mass, so `positive`
     (for `mean_positive`) changes the denominator only. Without any mass the mean is the sum of
     nothing: 0, attached to the graph. Without weights the mass counts, and counts at least 1.
-    With `gather` both sums run over all ranks; `none` never travels.
+    Given the `call` that all ranks are to make, both sums run over them; `none` never travels.
     """
     if weight is not None:
         cells = cells * weight
     if reduction == "none":
         return cells
     shares = [share.to(cells.dtype) for share in (valid, weight, positive) if share is not None]
-    if reduction == "mean" and not shares and not gather and cells.numel() > 0:
+    if reduction == "mean" and not shares and call is None and cells.numel() > 0:
         return cells.mean()
     numerator = cells.sum()
     mass = reduce(torch.mul, shares).sum() if shares else cells.new_full((), cells.numel())
-    if gather:
-        numerator, mass = sum_across_ranks(numerator, mass)
+    if call is not None:
+        numerator, mass = sum_across_ranks(numerator, mass, call)
     if reduction == "sum":
         return numerator
     return numerator / (mass.clamp(min=1) if weight is None else mass.where(mass > 0, 1))

@@ -5,6 +5,7 @@ ICCV 2017.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from imbalanced_losses._statistics.focal import (
     sigmoid_focal_cells,
     softmax_focal_cells,
 )
-from imbalanced_losses.distributed import resolve_gather
+from imbalanced_losses.distributed import describe, failing_together, resolve_gather
 
 __all__ = ["SigmoidFocalLoss", "SoftmaxFocalLoss"]
 
@@ -80,16 +81,22 @@ def sigmoid_focal_loss(
     """
     _check_sigmoid_settings(alpha, gamma, reduction, ignore_index, gather_distributed)
     weigh = None if alpha is None or alpha == -1 else alpha
-    cells, valid = sigmoid_focal_cells(
-        logits, targets, alpha=weigh, gamma=gamma, ignore_index=ignore_index
-    )
+    gathers = resolve_gather(gather_distributed) and reduction != "none"
+    with failing_together(logits) if gathers else nullcontext():
+        cells, valid = sigmoid_focal_cells(
+            logits, targets, alpha=weigh, gamma=gamma, ignore_index=ignore_index
+        )
+        weight = None if sample_weight is None else cell_weights(sample_weight, cells)
+    call = None
+    if gathers:
+        call = describe("sigmoid_focal_loss", logits.dtype, ["..."], sample_weight=weight)
     return reduce_cells(
         cells,
         reduction,
         valid=valid,
-        weight=None if sample_weight is None else cell_weights(sample_weight, cells),
+        weight=weight,
         positive=targets.detach() if reduction == "mean_positive" else None,
-        gather=resolve_gather(gather_distributed),
+        call=call,
     )
 
 
@@ -157,25 +164,25 @@ def softmax_focal_loss(
     _check_softmax_settings(
         gamma, reduction, label_smoothing, ignore_index, background_class, gather_distributed
     )
-    cells, valid = softmax_focal_cells(
-        logits,
-        targets,
-        alpha=None if alpha is None else class_weight_vector(alpha),
-        gamma=gamma,
-        label_smoothing=label_smoothing,
-        ignore_index=ignore_index,
-    )
-    positive = None
-    if reduction == "mean_positive":
-        positive = positive_share(targets, background_class, logits.shape[1])
-    return reduce_cells(
-        cells,
-        reduction,
-        valid=valid,
-        weight=None if sample_weight is None else cell_weights(sample_weight, cells),
-        positive=positive,
-        gather=resolve_gather(gather_distributed),
-    )
+    gathers = resolve_gather(gather_distributed) and reduction != "none"
+    with failing_together(logits) if gathers else nullcontext():
+        cells, valid = softmax_focal_cells(
+            logits,
+            targets,
+            alpha=None if alpha is None else class_weight_vector(alpha),
+            gamma=gamma,
+            label_smoothing=label_smoothing,
+            ignore_index=ignore_index,
+        )
+        weight = None if sample_weight is None else cell_weights(sample_weight, cells)
+        positive = None
+        if reduction == "mean_positive":
+            positive = positive_share(targets, background_class, logits.shape[1])
+    call = None
+    if gathers:
+        classes = logits.shape[1]
+        call = describe("softmax_focal_loss", logits.dtype, [classes], sample_weight=weight)
+    return reduce_cells(cells, reduction, valid=valid, weight=weight, positive=positive, call=call)
 
 
 class SigmoidFocalLoss(nn.Module):
