@@ -1,6 +1,7 @@
 """The memory queue: the last rows that went through a loss, wholly in its state_dict."""
 
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -72,34 +73,66 @@ class MemoryQueue(PreciseBuffers):
         return Rows(self.scores, self.label, self.weight, self.iid)
 
     def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
     ) -> None:
-        saved = {
-            name: state_dict[prefix + name]
-            for name, _ in self.named_buffers()
-            if prefix + name in state_dict
-        }
-        for name, tensor in saved.items():
-            if tensor.dtype == torch.float64 and getattr(self, name).dtype == torch.float32:
-                setattr(self, name, getattr(self, name).double())
-        saved_size = saved["label"].shape[-1] if "label" in saved else self.size
-        if saved_size != self.size:
-            warnings.warn(
-                f"The checkpoint holds a queue of {saved_size} rows, this loss one of "
-                f"{self.size}; the newest rows that fit are kept.",
-                UserWarning,
-                stacklevel=2,
+        keys = [prefix + name for name in Rows._fields]
+        saved = {key: state_dict[key] for key in keys if key in state_dict}
+        if len(saved) < len(keys):
+            if strict:
+                error_msgs.append(
+                    f"The checkpoint has no memory queue at {prefix!r}: it is of another loss or of"
+                    " another version. To start with an empty queue, load it with strict=False."
+                )
+        elif not _is_queue(saved.values(), len(self.label)):
+            shapes = [list(getattr(value, "shape", ())) for value in saved.values()]
+            error_msgs.append(
+                f"The checkpoint's memory queue at {prefix!r} does not fit num_classes="
+                f"{len(self.label)}: the shapes of {', '.join(Rows._fields)} are {shapes}. Build "
+                "the loss as it was, or remove these keys and load with strict=False to start with "
+                "an empty queue."
             )
-            fresh = _empty(len(self.label), self.size)._asdict()
+            return  # torch would add an error for each key
+        else:
+            state_dict.update(self._resized(saved))
+            if saved[keys[0]].dtype == torch.float64:
+                self.scores, self.weight = self.scores.double(), self.weight.double()
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+
+    def _resized(self, saved: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The newest of the saved rows that fit, and a warning if the sizes differ."""
+        saved_size = len(next(reversed(saved.values())))
+        if saved_size == self.size:
+            return saved
+        warnings.warn(
+            f"The checkpoint holds a queue of {saved_size} rows, this loss one of {self.size}; "
+            "the newest rows that fit are kept.",
+            UserWarning,
+            stacklevel=3,
+        )
+        resized = {}
+        for (key, old), fresh in zip(
+            saved.items(), _empty(len(self.label), self.size), strict=True
+        ):
             kept = min(saved_size, self.size)
-            for name, tensor in saved.items():
-                resized = fresh[name].to(tensor)
-                if resized.shape[:-1] != tensor.shape[:-1]:
-                    continue  # another number of classes: torch reports the mismatch
-                if kept:
-                    resized[..., -kept:] = tensor[..., -kept:]
-                state_dict[prefix + name] = resized
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+            padding = fresh[..., : self.size - kept].to(old)
+            resized[key] = torch.cat((padding, old[..., saved_size - kept :]), -1)
+        return resized
+
+
+def _is_queue(saved: Iterable[object], num_classes: int) -> bool:
+    """Whether these are tensors of the shapes of a queue of any size."""
+    shapes = [tuple(value.shape) for value in saved if isinstance(value, Tensor)]
+    size = shapes[-1][0] if shapes and shapes[-1] else 0
+    return shapes == [(num_classes, size), (num_classes, size), (size,), (size,)]
 
 
 def _empty(num_classes: int, size: int) -> Rows:

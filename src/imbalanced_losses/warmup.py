@@ -204,6 +204,12 @@ class LossWarmupWrapper(nn.Module):
 
     def set_extra_state(self, state: Tensor) -> None:
         """Restore what `get_extra_state` returned."""
+        if not isinstance(state, Tensor) or state.shape != (4,):
+            raise ValueError(
+                "The checkpoint's position in the schedule must be a tensor of four integers; got "
+                f"{state!r}. It is of another module or version: load it with strict=False without "
+                "its key '_extra_state', and call the hooks with the epoch and step to go on from."
+            )
         self.schedule.progress = state.tolist()
         self._unseen_hooks.discard("on_train_epoch_start")
         self._follow_schedule()
