@@ -183,6 +183,8 @@ def _log_odds(logits: Tensor) -> Tensor:
     top = logits.argmax(1, keepdim=True)
     # A common shift changes no log-odds, but near 0 a sum keeps the digits that 1e4 would swallow.
     logits = logits - logits.detach().gather(1, top)
+    # A common shift changes no log-odds, but near 0 a sum keeps the digits that 1e4 would swallow.
+    logits = logits - logits.detach().gather(1, top)
     is_top = torch.zeros_like(logits, dtype=torch.bool).scatter(1, top, value=True)
     others_of_top = logits.masked_fill(is_top, -torch.inf).logsumexp(1, keepdim=True)
     total = torch.logaddexp(logits.gather(1, top), others_of_top)
