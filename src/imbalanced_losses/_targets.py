@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from imbalanced_losses._eager import readable
+
 IGNORED = -1
 
 
@@ -167,7 +169,7 @@ def check_values(holds: Tensor, values: Tensor, rule: str) -> None:
     Reading the outcome would stall an accelerator and break a compiled graph; there the check is an
     assertion that runs with the other kernels.
     """
-    if values.device.type != "cpu" or torch.compiler.is_compiling():
+    if not readable(values):
         torch._assert_async(holds.all(), rule)
     elif not holds.all():
         first = values[~holds][0].item()
@@ -181,8 +183,6 @@ def _log_odds(logits: Tensor) -> Tensor:
     log(1 - p_c) loses no digits.
     """
     top = logits.argmax(1, keepdim=True)
-    # A common shift changes no log-odds, but near 0 a sum keeps the digits that 1e4 would swallow.
-    logits = logits - logits.detach().gather(1, top)
     # A common shift changes no log-odds, but near 0 a sum keeps the digits that 1e4 would swallow.
     logits = logits - logits.detach().gather(1, top)
     is_top = torch.zeros_like(logits, dtype=torch.bool).scatter(1, top, value=True)
