@@ -2,12 +2,16 @@
 
 import tempfile
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+
+# Long for a machine that is busy, short for a test that hangs: the waiting rank raises.
+PATIENCE = timedelta(seconds=120)
 
 
 def run(world_size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
@@ -20,12 +24,22 @@ def run(world_size: int, function: Callable[..., Any], *arguments: Any) -> list[
         ]
 
 
+def exit_codes(world_size: int, function: Callable[..., Any], *arguments: Any) -> list[int | None]:
+    """How the ranks end that are expected to die in `function`; minus the number of a signal."""
+    with tempfile.TemporaryDirectory() as folder:
+        ranks = (world_size, folder, function, arguments)
+        processes = mp.spawn(_rank, ranks, nprocs=world_size, join=False).processes
+        for process in processes:
+            process.join(PATIENCE.total_seconds())
+        return [process.exitcode for process in processes]
+
+
 def _rank(
     rank: int, world_size: int, folder: str, function: Callable[..., Any], arguments: tuple
 ) -> None:
     torch.set_num_threads(1)
     store = dist.FileStore(f"{folder}/store", world_size)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=world_size)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=world_size, timeout=PATIENCE)
     try:
         torch.save(function(rank, *arguments), f"{folder}/{rank}.pt")
     finally:
