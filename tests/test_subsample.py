@@ -8,24 +8,36 @@ import torch
 
 from cases import CASES, assert_same, every, state, step
 from imbalanced_losses import SmoothAPLoss
-from imbalanced_losses._pool import _uniform, pool_of, subsample
+from imbalanced_losses._pool import Pool, _uniform, subsample
 from imbalanced_losses._targets import one_vs_rest
 
 quiet = pytest.mark.filterwarnings("ignore:The pool of .* rows is subsampled")
 
 
-def pool_with(counts, ignored=0, classes=None):
-    """A pool with so many rows of each class in turn; the score of a row is its position."""
-    targets = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
-    targets = torch.cat((targets, torch.full((ignored,), -100)))
-    classes = classes or len(counts)
-    logits = torch.arange(len(targets)).float()[:, None].repeat(1, classes)
+def pool_for(targets, classes):
+    """A pool with these targets; the score and the weight of a row are its position."""
+    count = len(targets)
+    logits = torch.arange(count).float()[:, None].repeat(1, classes)
     rows = one_vs_rest(logits, targets, num_classes=classes, ignore_index=-100, log_odds=False)
-    return pool_of(rows, len(targets))
+    return Pool(
+        scores=rows.scores,
+        positive=rows.label == 1,
+        valid=rows.label >= 0,
+        weight=torch.arange(count).float(),
+        iid=torch.arange(count) % 2 == 0,
+        live=torch.arange(count) % 3 == 0,
+        poisoned=torch.zeros(classes, dtype=torch.bool),
+    )
 
 
-def drawn(pool, size, draw):
-    return subsample(pool, size, torch.tensor(draw))
+def pool_with(counts, ignored=0):
+    """A pool with so many rows of each class in turn, then so many ignored ones."""
+    targets = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    return pool_for(torch.cat((targets, torch.full((ignored,), -100))), len(counts))
+
+
+def drawn(rows, size, draw):
+    return subsample(rows, size, torch.tensor(draw))
 
 
 # Rows of each class, ignored rows, size, and the quota: size // (2 * classes observed).
@@ -49,16 +61,16 @@ def test_every_observed_class_gets_its_quota(counts, ignored, size, quota, draw)
     found = kept.positive.sum(1).tolist()
     assert sum(found) == size
     assert all(n >= min(quota, count) for n, count in zip(found, counts, strict=True))
-    positions = kept.scores[0].long()
-    assert positions.unique().numel() == size
-    assert_same(kept.positive, pool.positive[:, positions])
+    chosen = kept.scores[0].long()
+    assert chosen.unique().numel() == size
+    for field in ("scores", "positive", "weight", "iid", "live"):
+        assert_same(getattr(kept, field), getattr(pool, field)[..., chosen])
 
 
 def test_a_binary_pool_has_two_classes():
-    logits, targets = torch.randn(500, 1), (torch.arange(500) < 20).long()
-    rows = one_vs_rest(logits, targets, num_classes=1, ignore_index=-100, log_odds=False)
+    pool = pool_for((torch.arange(500) < 20).long(), 1)
     for draw in range(5):
-        kept = drawn(pool_of(rows, 500), 40, draw)
+        kept = drawn(pool, 40, draw)
         positives = kept.positive.sum().item()
         assert 10 <= positives <= 20
         assert kept.valid.sum() - positives >= 10
@@ -68,10 +80,7 @@ def test_rows_of_several_labels_serve_the_quota_of_each():
     targets = torch.zeros(600, 3).long()
     targets[:4] = torch.tensor([1, 1, 0])
     targets[4:10, 2] = 1
-    rows = one_vs_rest(
-        torch.randn(600, 3), targets, num_classes=3, ignore_index=-100, log_odds=False
-    )
-    kept = drawn(pool_of(rows, 600), 48, 0)
+    kept = drawn(pool_for(targets, 3), 48, 0)
     assert kept.positive.sum(1).tolist() == [4, 4, 6]
 
 

@@ -66,13 +66,15 @@ def pauc_at_budget(
         reference = iid_negative if settings.budget_basis == "fpr" else pool.valid & pool.iid
         knots, scale = _thresholds(pool.scores, reference, settings)
         tau = temperature * scale
-        usable = (scale > _SMALLEST_SCALE) & iid_negative.any(1)
-        safe_tau = torch.where(usable, tau, 1.0)
-        safe_knots = torch.where(usable.unsqueeze(1), knots, 0.0)
+        has_scale = scale > _SMALLEST_SCALE
+        safe_tau = torch.where(has_scale, tau, 1.0)
+        safe_knots = torch.where(has_scale.unsqueeze(1), knots, 0.0)
+        # Scale and band of a poisoned class mean nothing, so they do not keep its NaN from showing.
+        usable = (has_scale | pool.poisoned) & iid_negative.any(1)
     numerator = pool.positive & pool.live if settings.pos_numerator == "live" else pool.positive
     if settings.surrogate == "pairwise":
         band = negative & _in_band(pool.scores, knots)
-        usable = usable & band.any(1)
+        usable = usable & (band.any(1) | pool.poisoned)
         terms, order = _share_outranked(pool.scores, numerator, band, safe_tau)
         counted, weight = numerator.gather(1, order), pool.weight[order]
     else:
@@ -147,7 +149,8 @@ def _by_pairs(
     inside = band.gather(1, negatives).to(scores.dtype)
     share = inside / inside.sum(1, keepdim=True).clamp(min=1)
     outranked = torch.sigmoid(difference / tau.view(-1, 1, 1))
-    return torch.bmm(outranked, share.unsqueeze(2)).squeeze(2), positives
+    # Not a matrix product: autocast would take that in half precision.
+    return (outranked * share.unsqueeze(1)).sum(2), positives
 
 
 def _by_engine(
