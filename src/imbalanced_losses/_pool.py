@@ -21,21 +21,29 @@ class Pool(NamedTuple):
     poisoned: Tensor  # [C] bool: a valid score was not finite
 
 
-def pool_of(rows: Rows, live_rows: int) -> Pool:
-    """The pool of `rows`, of which the last `live_rows` are live."""
-    valid = rows.label != IGNORED
-    finite = rows.scores.isfinite()
+def finite_rows(rows: Rows) -> tuple[Rows, Tensor]:
+    """The rows with finite scores, 0 where there was none, and the cells `[C, N]` that broke.
+
+    A broken cell is one that counts and is not finite. The gradient of nan_to_num is a product: the
+    NaN of a poisoned class reaches all its cells, while that of where is exactly 0 in ignored ones.
+    """
+    counted = rows.label != IGNORED
+    scores = torch.where(counted, rows.scores, 0.0)
+    broken = ~scores.isfinite()
+    return rows._replace(scores=scores.nan_to_num(0.0, 0.0, 0.0)), broken
+
+
+def pool_of(rows: Rows, broken: Tensor) -> Pool:
+    """The pool of `rows`, of which the last are the live ones that `broken` `[C, N]` tells of."""
     count = rows.label.shape[1]
     return Pool(
-        # The gradient of nan_to_num is a product: a NaN from a poisoned class reaches every cell,
-        # while that of where is exactly 0 in ignored cells.
-        scores=torch.where(valid, rows.scores, 0.0).nan_to_num(0.0, 0.0, 0.0),
+        scores=rows.scores,
         positive=rows.label == 1,
-        valid=valid,
+        valid=rows.label != IGNORED,
         weight=rows.weight,
         iid=rows.iid,
-        live=torch.arange(count, device=rows.label.device) >= count - live_rows,
-        poisoned=(valid & ~finite).any(1),
+        live=torch.arange(count, device=rows.label.device) >= count - broken.shape[1],
+        poisoned=broken.any(1),
     )
 
 

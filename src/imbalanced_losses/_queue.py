@@ -6,8 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from imbalanced_losses._buffers import PreciseBuffers
+from imbalanced_losses._eager import readable
 from imbalanced_losses._targets import IGNORED, Rows
 
 
@@ -48,26 +50,28 @@ class MemoryQueue(PreciseBuffers):
         )
 
     @torch.no_grad()
-    def push(self, joined: Rows, live_rows: int) -> None:
-        """Keep the tail of `joined`, the result of `join` with `live_rows` new rows at its end.
+    def push(self, joined: Rows, broken: Tensor) -> None:
+        """Keep the tail of `joined`, the result of `join` with finite live rows at its end.
 
-        Ignored rows take a slot; rows with a score that is not finite take one as ignored rows. A
-        batch of ignored rows alone leaves the queue as it is.
+        Ignored rows take a slot; live rows in which a cell is `broken` `[C, N]` take one as ignored
+        rows. A batch of ignored rows alone leaves the queue as it is.
         """
+        live_rows = broken.shape[1]
         if self.size == 0 or live_rows == 0:
             return
         if joined.scores.dtype == torch.float64 and self.scores.dtype == torch.float32:
             self.scores, self.weight = self.scores.double(), self.weight.double()
-        tail = Rows(*(tensor[..., -self.size :] for tensor in joined))
-        broken = ((tail.label != IGNORED) & ~tail.scores.isfinite()).any(0)
-        label = tail.label.masked_fill(broken, IGNORED)
-        # Ignored cells are never read: zero keeps NaN of a padded position out of the state.
-        scores = tail.scores.masked_fill(label == IGNORED, 0.0)
         arrived = (joined.label[:, -live_rows:] != IGNORED).any()
-        for buffer, new in zip(
-            self._rows(), tail._replace(scores=scores, label=label), strict=True
-        ):
-            buffer.copy_(torch.where(arrived, new.to(buffer.dtype), buffer))
+        if readable(arrived) and not arrived:
+            return
+        rejected = F.pad(broken.any(0), (joined.weight.shape[0] - live_rows, 0))
+        rows = joined._replace(
+            scores=joined.scores.masked_fill(rejected, 0.0),
+            label=joined.label.masked_fill(rejected, IGNORED),
+        )
+        for buffer, tensor in zip(self._rows(), rows, strict=True):
+            new = tensor[..., -self.size :].to(buffer.dtype)
+            buffer.copy_(new if readable(arrived) else torch.where(arrived, new, buffer))
 
     def _rows(self) -> Rows:
         return Rows(self.scores, self.label, self.weight, self.iid)

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from imbalanced_losses import _checks
 from imbalanced_losses._buffers import PreciseBuffers
-from imbalanced_losses._pool import Pool, gather_rows, pool_of, subsample
+from imbalanced_losses._eager import readable
+from imbalanced_losses._pool import Pool, finite_rows, gather_rows, pool_of, subsample
 from imbalanced_losses._queue import MemoryQueue
 from imbalanced_losses._reduce import reduce_classes
 from imbalanced_losses._statistics.per_class import PerClass
@@ -115,16 +116,16 @@ class PooledLoss(PreciseBuffers):
                 iid_mask=iid_mask,
             )
             live = gather_rows(live, call)
+        live, broken = finite_rows(live)
         joined = self.queue.join(live)
-        live_rows = live.weight.shape[0]
-        pool = pool_of(joined, live_rows)
+        pool = pool_of(joined, broken)
         if self.max_pool_size is not None and self.max_pool_size < joined.weight.shape[0]:
             self._warn_of_subsample(pool)
             pool = subsample(pool, self.max_pool_size, self.draws)
             self.draws.add_(1)
         if self.training or self.update_queue_in_eval:
             # The pool is a copy: writing now is writing after the loss is computed.
-            self.queue.push(joined, live_rows)
+            self.queue.push(joined, broken)
         # A copy too: the temperature may be assigned between forward and backward.
         return pool, self.tau.to(pool.scores.dtype, copy=True)
 
@@ -139,8 +140,8 @@ class PooledLoss(PreciseBuffers):
     def _warn_of_subsample(self, pool: Pool) -> None:
         if self._has_warned or torch.compiler.is_compiling():
             return
-        # On an accelerator a look at the count would stall; there the shape decides.
-        if pool.valid.is_cpu and int(pool.valid.any(0).sum()) <= (self.max_pool_size or 0):
+        # Where the count is out of sight, the shape decides.
+        if readable(pool.valid) and int(pool.valid.any(0).sum()) <= (self.max_pool_size or 0):
             return
         self._has_warned = True
         warnings.warn(

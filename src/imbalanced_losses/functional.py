@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from imbalanced_losses import _checks
-from imbalanced_losses._pool import Pool, pool_of
+from imbalanced_losses._pool import Pool, finite_rows, pool_of
 from imbalanced_losses._ranking import REDUCTIONS, check_scores
 from imbalanced_losses._reduce import reduce_classes
 from imbalanced_losses._statistics.pauc import PAUCSettings, pauc_at_budget
@@ -238,7 +238,7 @@ def _batch(
         ignore_index=ignore_index,
         log_odds=scores == "log_odds",
     )
-    return pool_of(rows, len(rows.weight))
+    return pool_of(*finite_rows(rows))
 
 
 def _temperature(value: float, pool: Pool) -> Tensor:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from imbalanced_losses._eager import readable
+
 # A block this long stays in a core's cache together with the temporaries of `_sigmoid_terms`;
 # passes over it cost half of what passes over main memory do.
 _BLOCK = 32_768
@@ -126,18 +128,6 @@ def sigmoid_focal(logits: Tensor, target: Tensor, alpha: float | None, gamma: fl
     """alpha_t |t - p|^gamma BCE of every cell; `logits` and `target` share shape and dtype."""
     value: Tensor = _SigmoidFocal.apply(logits, target, alpha, gamma)[0]  # type: ignore[no-untyped-call]
     return value
-
-
-def readable(tensor: Tensor) -> bool:
-    """Whether Python may look at values here and now without a stall, a graph break or an error."""
-    return tensor.device.type == "cpu" and is_plain(tensor)
-
-
-def is_plain(tensor: Tensor) -> bool:
-    """Whether this is an eager tensor: no compiler and no `torch.func` transform at work."""
-    return not (
-        torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
-    )
 
 
 def _pick(log_p: Tensor, index: Tensor) -> Tensor:

@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from imbalanced_losses._eager import is_plain, readable
 from imbalanced_losses._kernel.focal import (
-    is_plain,
-    readable,
     sigmoid_focal,
     softmax_focal,
     softmax_focal_expected,

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from imbalanced_losses import _checks
+from imbalanced_losses._eager import readable
 from imbalanced_losses._kernel.quantile import INTERPOLATIONS, masked_quantiles
 from imbalanced_losses._kernel.soft_rank import soft_counts
 from imbalanced_losses._pool import Pool
@@ -128,7 +129,7 @@ def _share_outranked(
     Returns the means `[C, K]` and the rows `[C, K]` of the pool that they belong to, which hold
     every row of the numerator; means of other rows have no use.
     """
-    if scores.is_cpu and not torch.compiler.is_compiling():
+    if readable(scores):
         # Reading counts costs nothing here. The rows involved are often few, and where one side
         # is very short all pairs cost less than the engine.
         positives, negatives = (int(side.sum(1).max()) for side in (numerator, band))
