@@ -164,7 +164,10 @@ def test_a_checkpoint_in_float64_stays_float64(size):
 def test_a_checkpoint_without_the_queue_is_refused():
     checkpoint = state(binary())
     del checkpoint["queue.label"]
-    with pytest.raises(RuntimeError, match=r"Missing key.*queue\.label"):
+    with (
+        pytest.warns(UserWarning, match="no memory queue at 'queue.'"),
+        pytest.raises(RuntimeError, match=r"Missing key.*queue\.label"),
+    ):
         binary().load_state_dict(checkpoint)
 
 

@@ -89,11 +89,14 @@ class MemoryQueue(PreciseBuffers):
         keys = [prefix + name for name in Rows._fields]
         saved = {key: state_dict[key] for key in keys if key in state_dict}
         if len(saved) < len(keys):
-            if strict:
-                error_msgs.append(
-                    f"The checkpoint has no memory queue at {prefix!r}: it is of another loss or of"
-                    " another version. To start with an empty queue, load it with strict=False."
-                )
+            # Torch names the missing keys, and only at the end is it known whether it minds them.
+            warnings.warn(
+                f"The checkpoint has no memory queue at {prefix!r}: it is of another loss or of "
+                "another version. With strict=False it loads and leaves the queue as it is, which "
+                "in a new loss is empty.",
+                UserWarning,
+                stacklevel=2,
+            )
         elif not _is_queue(saved.values(), len(self.label)):
             shapes = [list(getattr(value, "shape", ())) for value in saved.values()]
             error_msgs.append(
