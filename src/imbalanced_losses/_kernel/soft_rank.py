@@ -22,14 +22,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from imbalanced_losses._kernel.soft_step import SMALLEST_EXPONENT
+
 BLOCK = 32
 # Cells of the [C, M] matrix worked on at a time: bounds memory when there are many classes.
 _CELLS = 2**20
 # Pairwise blocks evaluated at a time: bounds memory and keeps the temporaries in cache.
 _CHUNK = 512
-# exp(-42) is below 1e-18. Smaller decays change no sum, while exponentials that underflow and
-# denormal factors in a matrix product are many times slower than normal numbers.
-_SMALLEST_EXPONENT = -42.0
 
 
 def soft_counts(ascending: Tensor, weights: Tensor, temperature: Tensor) -> Tensor:
@@ -57,7 +56,7 @@ def soft_counts(ascending: Tensor, weights: Tensor, temperature: Tensor) -> Tens
 class _SoftCounts(torch.autograd.Function):
     @staticmethod
     def forward(ascending: Tensor, weights: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
-        with _no_autocast(ascending):
+        with no_autocast(ascending):
             blocks = _Blocks.cut(ascending, temperature)
             return blocks.counts_and_slopes(blocks.moments(weights))
 
@@ -71,7 +70,7 @@ class _SoftCounts(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         ascending, weights, temperature, slopes = ctx.saved_tensors
         # sigma' is even: one kernel serves "i sees j" (slopes) and "j sees i" (pulls).
-        with _no_autocast(ascending):
+        with no_autocast(ascending):
             if torch.is_grad_enabled():
                 kernel = _slopes_of_all_pairs(ascending, temperature)
                 pulls, slopes = torch.matmul(grads[0], kernel), torch.matmul(weights, kernel)
@@ -89,7 +88,7 @@ def _slopes_of_all_pairs(scores: Tensor, temperature: Tensor) -> Tensor:
     return kernel - kernel.square()
 
 
-def _no_autocast(tensor: Tensor) -> torch.autocast:
+def no_autocast(tensor: Tensor) -> torch.autocast:
     """The batched products keep the precision of the scores inside an autocast region."""
     return torch.autocast(tensor.device.type, enabled=False)
 
@@ -193,7 +192,7 @@ class _Blocks(NamedTuple):
         chunks = (torch.split(tensor, chunk) for tensor in (self.scores, weights, rate))
         for s, w, r in zip(*chunks, strict=True):
             difference = (s.unsqueeze(2) - s.unsqueeze(1)).mul_(r)  # [n, L (j), L (i)]
-            sigma = difference.clamp_(_SMALLEST_EXPONENT, -_SMALLEST_EXPONENT).sigmoid_()
+            sigma = difference.clamp_(SMALLEST_EXPONENT, -SMALLEST_EXPONENT).sigmoid_()
             counts = torch.bmm(w, sigma)
             yield counts, torch.bmm(w, sigma.addcmul_(sigma, sigma, value=-1))
 
@@ -210,7 +209,7 @@ class _Blocks(NamedTuple):
 
 
 def _decay(exponent: Tensor) -> Tensor:
-    return exponent.clamp_(min=_SMALLEST_EXPONENT).exp_()
+    return exponent.clamp_(min=SMALLEST_EXPONENT).exp_()
 
 
 def _scan(sums: Tensor, decays: Tensor) -> Tensor:

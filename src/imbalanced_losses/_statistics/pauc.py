@@ -8,7 +8,8 @@ from torch import Tensor
 from imbalanced_losses import _checks
 from imbalanced_losses._eager import readable
 from imbalanced_losses._kernel.quantile import INTERPOLATIONS, masked_quantiles
-from imbalanced_losses._kernel.soft_rank import soft_counts
+from imbalanced_losses._kernel.soft_rank import no_autocast, soft_counts
+from imbalanced_losses._kernel.soft_step import soft_step
 from imbalanced_losses._pool import Pool
 from imbalanced_losses._statistics.per_class import PerClass, loss_of
 
@@ -104,20 +105,19 @@ def _thresholds(scores: Tensor, reference: Tensor, settings: PAUCSettings) -> tu
     alpha, beta = settings.alpha, settings.beta
     inner = range(1, settings.n_knots - 1)
     rates = [alpha, *(alpha + (beta - alpha) * k / (settings.n_knots - 1) for k in inner), beta]
-    levels = [1 - rate for rate in rates]
-    quantiles = masked_quantiles(
-        scores, reference, [*levels, 0.25, 0.75], settings.quantile_interpolation
-    )
-    knots, quartiles = quantiles[:, :-2], quantiles[:, -2:]
-    ends = quartiles if settings.tau_scale == "iqr" else knots[:, [-1, 0]]
-    return knots, ends[:, 1] - ends[:, 0]
+    ends = [0.25, 0.75] if settings.tau_scale == "iqr" else []
+    levels = [*(1 - rate for rate in rates), *ends]
+    quantiles = masked_quantiles(scores, reference, levels, settings.quantile_interpolation)
+    knots = quantiles[:, : settings.n_knots]
+    low, high = (quantiles[:, -2], quantiles[:, -1]) if ends else (knots[:, -1], knots[:, 0])
+    return knots, high - low
 
 
 def _trapezoid(scores: Tensor, knots: Tensor, tau: Tensor) -> Tensor:
     """Trapezoidal mean over the knots of sigma((s - t) / tau), `[C, M]`."""
     weights = torch.full_like(knots[0], 1 / (len(knots[0]) - 1))
     weights[[0, -1]] /= 2
-    above = torch.sigmoid((scores.unsqueeze(1) - knots.unsqueeze(2)) / tau.view(-1, 1, 1))
+    above = soft_step((scores.unsqueeze(1) - knots.unsqueeze(2)) / tau.view(-1, 1, 1))
     return (above * weights.unsqueeze(1)).sum(1)
 
 
@@ -149,9 +149,9 @@ def _by_pairs(
     difference = scores.gather(1, positives).unsqueeze(2) - scores.gather(1, negatives).unsqueeze(1)
     inside = band.gather(1, negatives).to(scores.dtype)
     share = inside / inside.sum(1, keepdim=True).clamp(min=1)
-    outranked = torch.sigmoid(difference / tau.view(-1, 1, 1))
-    # Not a matrix product: autocast would take that in half precision.
-    return (outranked * share.unsqueeze(1)).sum(2), positives
+    outranked = soft_step(difference * tau.reciprocal().view(-1, 1, 1))
+    with no_autocast(scores):
+        return torch.bmm(outranked, share.unsqueeze(2)).squeeze(2), positives
 
 
 def _by_engine(

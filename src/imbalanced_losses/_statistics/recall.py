@@ -5,6 +5,7 @@ from torch import Tensor
 
 from imbalanced_losses import _checks
 from imbalanced_losses._kernel.quantile import INTERPOLATIONS, masked_quantiles
+from imbalanced_losses._kernel.soft_step import soft_step
 from imbalanced_losses._pool import Pool
 from imbalanced_losses._statistics.per_class import PerClass, loss_of
 
@@ -26,5 +27,5 @@ def recall_at_quantile(
     with torch.no_grad():
         theta = masked_quantiles(pool.scores, pool.valid, [1 - quantile], interpolation)
         theta = torch.where(valid.unsqueeze(1), theta, 0.0)
-    found = torch.sigmoid((pool.scores - theta) / temperature)
+    found = soft_step((pool.scores - theta) / temperature)
     return loss_of(pool, found, pool.positive.to(found.dtype) * pool.weight, valid)
