@@ -7,10 +7,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 import reference_focal as reference
-from imbalanced_losses.focal_loss import (
-    sigmoid_focal_loss,
-    softmax_focal_loss,
-)
+from imbalanced_losses.functional import sigmoid_focal_loss, softmax_focal_loss
 from reference_focal import each_loss, value_and_grad
 
 GAMMAS = [0.0, 0.05, 0.5, 1.0, 1.5, 2.0, 5.0]

@@ -56,7 +56,7 @@ def soft_counts(ascending: Tensor, weights: Tensor, temperature: Tensor) -> Tens
 class _SoftCounts(torch.autograd.Function):
     @staticmethod
     def forward(ascending: Tensor, weights: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
-        with no_autocast(ascending):
+        with _no_autocast(ascending):
             blocks = _Blocks.cut(ascending, temperature)
             return blocks.counts_and_slopes(blocks.moments(weights))
 
@@ -70,7 +70,7 @@ class _SoftCounts(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         ascending, weights, temperature, slopes = ctx.saved_tensors
         # sigma' is even: one kernel serves "i sees j" (slopes) and "j sees i" (pulls).
-        with no_autocast(ascending):
+        with _no_autocast(ascending):
             if torch.is_grad_enabled():
                 kernel = _slopes_of_all_pairs(ascending, temperature)
                 pulls, slopes = torch.matmul(grads[0], kernel), torch.matmul(weights, kernel)
@@ -88,7 +88,7 @@ def _slopes_of_all_pairs(scores: Tensor, temperature: Tensor) -> Tensor:
     return kernel - kernel.square()
 
 
-def no_autocast(tensor: Tensor) -> torch.autocast:
+def _no_autocast(tensor: Tensor) -> torch.autocast:
     """The batched products keep the precision of the scores inside an autocast region."""
     return torch.autocast(tensor.device.type, enabled=False)
 

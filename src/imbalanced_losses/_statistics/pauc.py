@@ -8,7 +8,7 @@ from torch import Tensor
 from imbalanced_losses import _checks
 from imbalanced_losses._eager import readable
 from imbalanced_losses._kernel.quantile import INTERPOLATIONS, masked_quantiles
-from imbalanced_losses._kernel.soft_rank import no_autocast, soft_counts
+from imbalanced_losses._kernel.soft_rank import soft_counts
 from imbalanced_losses._kernel.soft_step import soft_step
 from imbalanced_losses._pool import Pool
 from imbalanced_losses._statistics.per_class import PerClass, loss_of
@@ -150,8 +150,8 @@ def _by_pairs(
     inside = band.gather(1, negatives).to(scores.dtype)
     share = inside / inside.sum(1, keepdim=True).clamp(min=1)
     outranked = soft_step(difference * tau.reciprocal().view(-1, 1, 1))
-    with no_autocast(scores):
-        return torch.bmm(outranked, share.unsqueeze(2)).squeeze(2), positives
+    # Not a matrix product: autocast would take that in half precision.
+    return (outranked * share.unsqueeze(1)).sum(2), positives
 
 
 def _by_engine(

@@ -1,4 +1,4 @@
-"""The losses as pure functions: no queue, no state, the batch alone is the pool."""
+"""The ranking losses of one batch: no queue, no state, the batch alone is the pool."""
 
 import torch
 from torch import Tensor
@@ -11,15 +11,6 @@ from imbalanced_losses._statistics.pauc import PAUCSettings, pauc_at_budget
 from imbalanced_losses._statistics.recall import check_recall, recall_at_quantile
 from imbalanced_losses._statistics.smooth_ap import smooth_ap
 from imbalanced_losses._targets import one_vs_rest
-from imbalanced_losses.focal_loss import sigmoid_focal_loss, softmax_focal_loss
-
-__all__ = [
-    "pauc_at_budget_loss",
-    "recall_at_quantile_loss",
-    "sigmoid_focal_loss",
-    "smooth_ap_loss",
-    "softmax_focal_loss",
-]
 
 
 def smooth_ap_loss(
