@@ -121,10 +121,11 @@ def test_inputs_are_only_read(case):
 
 
 @every()
-def test_backward_may_come_after_later_batches(case):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_backward_may_come_after_later_batches(case, dtype):
     """As with gradient accumulation over several micro-batches."""
     loss, twin = case.midway(), case.midway()
-    batches = [case.batch(seed) for seed in range(3)]
+    batches = [case.batch(seed, dtype=dtype) for seed in range(3)]
     expected = [step(twin, *batch) for batch in batches]
     leaves = [logits.requires_grad_() for logits, _ in batches]
     values = [loss(*batch) for batch in batches]
