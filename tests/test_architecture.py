@@ -50,6 +50,7 @@ ROOMS = {
     },
     "focal_loss": {"_statistics", "functional"},
     "ranking_loss": {"_ranking", "_statistics"},
+    "integrations": {"distributed", "ranking_loss", "warmup"},
     "__init__": {
         "class_weights",
         "distributed",
