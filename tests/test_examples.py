@@ -37,6 +37,7 @@ def test_every_example_has_a_test():
         "per_class_logging",
         "coverage_at_budget_demo",
     }
+    tested |= {"accelerate_training", "torchrun_ddp"}  # in test_integrations_examples.py
     assert {path.stem for path in EXAMPLES.glob("*.py")} == tested
 
 
