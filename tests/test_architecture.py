@@ -38,7 +38,7 @@ ROOMS = {
     },
     "metrics": {"_checks", "_kernel", "_targets"},
     "class_weights": {"_checks", "_counts"},
-    "warmup": {"_checks", "_schedule"},
+    "warmup": {"_checks", "_eager", "_schedule", "_targets"},
     "functional": {
         "_checks",
         "_pool",
@@ -48,7 +48,7 @@ ROOMS = {
         "_targets",
         "distributed",
     },
-    "focal_loss": {"_statistics", "functional"},
+    "focal_loss": {"_buffers", "_statistics", "functional"},
     "ranking_loss": {"_ranking", "_statistics"},
     "integrations": {"distributed", "ranking_loss", "warmup"},
     "__init__": {

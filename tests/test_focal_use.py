@@ -214,3 +214,8 @@ BAD_SETTINGS = [
 def test_bad_settings_fail_at_construction(make, settings, error):
     with pytest.raises(error, match=next(iter(settings))):
         make(**settings)
+
+
+def test_class_weights_keep_their_digits_in_half_precision():
+    loss_fn = SoftmaxFocalLoss(alpha=[0.7, 0.3]).half()
+    assert loss_fn.alpha.tolist() == torch.tensor([0.7, 0.3]).tolist()

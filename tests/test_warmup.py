@@ -696,3 +696,9 @@ def test_real_losses_take_every_keyword_and_return_one_form(epoch):
     assert per_class.shape == valid.shape == diagnostics["band_neg_count"].shape == (C,)
     if epoch == 0:
         assert loss.equal(SoftmaxFocalLoss()(LOGITS, TARGETS, sample_weight=weight))
+
+
+def test_targets_must_be_a_tensor() -> None:
+    loss_fn = LossWarmupWrapper(nn.CrossEntropyLoss(), SmoothAPLoss(3), warmup_epochs=1)
+    with pytest.raises(TypeError, match="targets must be a tensor; got list"):
+        loss_fn(torch.zeros(2, 3), [0, 1])

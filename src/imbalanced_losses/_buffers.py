@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 class PreciseBuffers(nn.Module):
     """A module whose own buffers move with it but never lose precision.
 
-    `.half()` and `.bfloat16()` on a model would otherwise round a loss's queue and temperature.
+    `.half()` and `.bfloat16()` on a model would otherwise round a loss's queue, temperature and
+    class weights.
     """
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:

@@ -30,9 +30,10 @@ def reduce_cells(
     if reduction == "none":
         return cells
     shares = [share.to(cells.dtype) for share in (valid, weight, positive) if share is not None]
-    if reduction == "mean" and not shares and call is None and cells.numel() > 0:
-        return cells.mean()
     numerator = cells.sum()
+    if reduction == "mean" and not shares and call is None:
+        # Unlike mean(), whose gradient is written out cell by cell.
+        return numerator / max(cells.numel(), 1)
     mass = reduce(torch.mul, shares).sum() if shares else cells.new_full((), cells.numel())
     if call is not None:
         numerator, mass = sum_across_ranks(numerator, mass, call)

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from imbalanced_losses._buffers import PreciseBuffers
 from imbalanced_losses._statistics.focal import class_weight_vector
 from imbalanced_losses.functional.focal import (
     check_sigmoid_settings,
@@ -79,7 +80,7 @@ class SigmoidFocalLoss(nn.Module):
         return f"alpha={self.alpha}, gamma={self.gamma}, reduction={self.reduction!r}"
 
 
-class SoftmaxFocalLoss(nn.Module):
+class SoftmaxFocalLoss(PreciseBuffers):
     """`softmax_focal_loss` with its settings: focal loss of mutually exclusive classes.
 
     Args:

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from imbalanced_losses._checks import flag, integer
+from imbalanced_losses._eager import readable
 from imbalanced_losses._schedule import Schedule
+from imbalanced_losses._targets import check_tensor
 
 __all__ = ["LossWarmupWrapper"]
 
@@ -172,10 +174,13 @@ class LossWarmupWrapper(nn.Module):
             NaN for each class and diagnostic, no class valid.
 
         Raises:
-            TypeError: The main loss has no such keyword argument; checked in every phase.
+            TypeError: Logits or targets are not tensors, or the main loss has no such keyword
+                argument; checked in every phase.
             ValueError: The losses cannot be blended because their shapes differ, or a target
                 outside [0, 1] would reach `nn.BCEWithLogitsLoss` (checked on the CPU).
         """
+        check_tensor("logits", logits)
+        check_tensor("targets", targets)
         if not self._main_takes_any and (unknown := kwargs.keys() - self._main_takes):
             raise TypeError(f"main_loss takes no argument {', '.join(sorted(unknown))}.")
         in_steps = self.schedule.warmup_steps is not None
@@ -286,7 +291,7 @@ def _pointwise_targets(logits: Tensor, targets: Tensor) -> Tensor:
 
 def _check_probabilities(targets: Tensor) -> None:
     """Refuse what nn.BCEWithLogitsLoss would take for a huge label, such as an ignore_index."""
-    if targets.device.type != "cpu" or torch.compiler.is_compiling():
+    if not readable(targets):
         return
     wrong = ~((targets >= 0) & (targets <= 1))
     if wrong.any():

@@ -15,7 +15,7 @@ from imbalanced_losses._kernel.focal import (
     softmax_focal,
     softmax_focal_expected,
 )
-from imbalanced_losses._targets import check_sample_weight, check_values
+from imbalanced_losses._targets import check_sample_weight, check_tensor, check_values
 
 
 def sigmoid_focal_cells(
@@ -28,7 +28,7 @@ def sigmoid_focal_cells(
 ) -> tuple[Tensor, Tensor | None]:
     """Losses of the targets' shape, 0 where ignored, and the mask of valid cells (None: all)."""
     _check_logits(logits, dims=0)
-    _check_tensor("targets", targets)
+    check_tensor("targets", targets)
     if targets.shape != logits.shape:
         raise ValueError(
             f"targets must have the shape of the logits, {tuple(logits.shape)}; got "
@@ -56,7 +56,7 @@ def softmax_focal_cells(
 ) -> tuple[Tensor, Tensor | None]:
     """Losses `[N, ...]`, 0 where ignored, and the mask of valid positions (None: all)."""
     _check_logits(logits, dims=2)
-    _check_tensor("targets", targets)
+    check_tensor("targets", targets)
     num_classes, shape = logits.shape[1], (logits.shape[0], *logits.shape[2:])
     dtype = torch.promote_types(logits.dtype, torch.float32)
     if alpha is not None:
@@ -126,7 +126,7 @@ def class_weight_vector(alpha: Tensor | Sequence[float] | Any) -> Tensor:
 
 def cell_weights(sample_weight: Tensor, cells: Tensor) -> Tensor:
     """`sample_weight` in a shape that multiplies `cells`: one weight per cell or per row."""
-    _check_tensor("sample_weight", sample_weight)
+    check_tensor("sample_weight", sample_weight)
     by_cell = sample_weight.ndim == cells.ndim
     shape = cells.shape if by_cell else cells.shape[:1]
     check_sample_weight(sample_weight, shape, "of a cell each" if by_cell else "[N], one per row,")
@@ -169,13 +169,8 @@ def _in_range(values: Tensor, low: float, high: float) -> bool:
     return bool(low <= least.item() and most.item() <= high)
 
 
-def _check_tensor(name: str, value: object) -> None:
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a tensor; got {type(value).__name__}.")
-
-
 def _check_logits(logits: Tensor, dims: int) -> None:
-    _check_tensor("logits", logits)
+    check_tensor("logits", logits)
     if not logits.is_floating_point():
         raise TypeError(f"logits must be floating point; got {logits.dtype}.")
     if logits.ndim < dims or (dims and logits.shape[1] == 0):
