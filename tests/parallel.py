@@ -1,6 +1,7 @@
 """Run a function on several gloo processes and hand back what each returned."""
 
 import tempfile
+import warnings
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -38,6 +39,9 @@ def _rank(
     rank: int, world_size: int, folder: str, function: Callable[..., Any], arguments: tuple
 ) -> None:
     torch.set_num_threads(1)
+    warnings.simplefilter("error")
+    for known in ("The pool of", "FSDP2-wrapped module .* returned a view"):
+        warnings.filterwarnings("ignore", known)
     store = dist.FileStore(f"{folder}/store", world_size)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=world_size, timeout=PATIENCE)
     try:

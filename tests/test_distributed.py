@@ -1,6 +1,7 @@
 """Several gloo ranks under data parallelism against one process on the joined batch."""
 
 import itertools
+import warnings
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 
@@ -217,6 +218,19 @@ def shard_fully(name: str, rank: int | None) -> tuple[list[Tensor], list[Tensor]
     return losses, [p.detach() for p in whole]
 
 
+def sum_gradients(name: str, rank: int | None) -> tuple[list[Tensor], list[Tensor]]:
+    """A loop that sums the ranks' gradients divides the loss by their number."""
+    case, shards = CASES[name], SHARDS["uneven"]
+    model = Network(case.classes, torch.float64)
+    rows = (t[own_rows(shards, rank)] for t in batch(case, 0, shards, torch.float64))
+    loss = batch_loss(case.build(), case, model, rows)
+    (loss / (1 if rank is None else dist.get_world_size())).backward()
+    if rank is not None:
+        for parameter in model.parameters():
+            dist.all_reduce(parameter.grad)
+    return [loss.detach()], [p.grad for p in model.parameters()]
+
+
 def in_half_precision(
     name: str, dtype: torch.dtype, rank: int | None
 ) -> tuple[list[Tensor], list[Tensor]]:
@@ -242,7 +256,9 @@ def compiled(name: str, rank: int | None) -> tuple[list[Tensor], list[Tensor]]:
     loss_fn = case.build()
     step_fn = loss_fn if rank is None else torch.compile(loss_fn, backend="eager")
     rows = (t[own_rows(shards, rank)] for t in batch(case, 0, shards, torch.float64))
-    loss = batch_loss(step_fn, case, replica, rows)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the compiler's own
+        loss = batch_loss(step_fn, case, replica, rows)
     loss.backward()
     return [loss.detach()], [p.grad for p in model.parameters()]
 
@@ -255,6 +271,7 @@ WAYS: dict[str, Way] = {
     "accumulation, sum": lambda rank: accumulate(SUMMED, "softmax_focal", rank),
     "warm-up": warm_up,
     **{f"FSDP2, {name}": lambda rank, name=name: shard_fully(name, rank) for name in NAMES},
+    **{f"summed, {name}": lambda rank, name=name: sum_gradients(name, rank) for name in NAMES},
     **{f"compiled, {name}": lambda rank, name=name: compiled(name, rank) for name in NAMES},
 }
 HALVES = list(itertools.product(NAMES, (torch.bfloat16, torch.float16)))

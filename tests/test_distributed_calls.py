@@ -19,6 +19,7 @@ from imbalanced_losses import (
     all_gather_no_grad,
     all_gather_with_grad,
 )
+from imbalanced_losses.distributed import _assert_agreement, _named
 
 WORLD = 3
 MESSAGE = 256  # bytes that a rank sends ahead
@@ -259,6 +260,7 @@ def outcome(make: Call, wrong: bool) -> tuple[type, str]:
 
 def make_mistakes(rank: int) -> dict[str, tuple[type, str]]:
     errors = {name: outcome(make, rank == 1) for name, (make, _, _) in MISTAKES.items()}
+    errors["everyone"] = outcome(lambda wrong: length(wrong, "smooth_ap"), True)
     # All messages have been met: the ranks still understand each other.
     errors["afterwards"] = outcome(lambda wrong: call("smooth_ap"), False)
     return errors
@@ -282,9 +284,31 @@ def test_a_mistake_of_one_rank_is_an_error_on_every_rank(name, on_ranks) -> None
         assert words[0] in (theirs if kind is RuntimeError else ours)
 
 
+def test_a_mistake_of_all_ranks_is_reported_by_each_itself(on_ranks) -> None:
+    for errors in on_ranks["make_mistakes"]:
+        kind, message = errors["everyone"]
+        assert kind is ValueError
+        assert message.startswith("targets must have shape")
+
+
+def test_many_ranks_are_named_briefly() -> None:
+    assert _named([3]) == "rank 3"
+    assert _named(list(range(4, 14))) == "ranks 4, 5, 6, 7, 8, 9, 10, 11 and 2 more"
+
+
 def test_ranks_go_on_together_after_a_mistake(on_ranks) -> None:
     assert len({errors["afterwards"] for errors in on_ranks["make_mistakes"]}) == 1
     assert on_ranks["make_mistakes"][0]["afterwards"][0] is type(None)
+
+
+def test_what_an_accelerator_asserts() -> None:
+    """There a second look at equal calls costs no stall, and so names no rank."""
+    messages = torch.randint(0, 9, (3, 32))
+    messages[:, 2:] = messages[0, 2:]
+    _assert_agreement(messages, "this")
+    messages[1, 5] += 1
+    with pytest.raises(RuntimeError, match=r"same call, as here this; they differ"):
+        _assert_agreement(messages, "this")
 
 
 def fail_in_part(rank: int) -> tuple[bool, bool]:

@@ -185,9 +185,7 @@ class _SumAcrossRanks(torch.autograd.Function):
             _check_agreement(messages)
             _agreed.add(call)
         else:
-            torch._assert_async(
-                (messages[:, 2:] == messages[:1, 2:]).all(), f"The ranks disagree: {call}"
-            )
+            _assert_agreement(messages, call)
         sums = messages[:, :2].contiguous().view(torch.float64).sum(0).to(numerator.dtype)
         total_numerator, total_denominator = sums.unbind()
         ctx.mark_non_differentiable(total_denominator)
@@ -199,8 +197,8 @@ class _SumAcrossRanks(torch.autograd.Function):
         return grads[0] * ctx.world_size, None, None
 
 
-# Calls on which the ranks have agreed once. To read the messages of a pointwise loss would stall an
-# accelerator: there it happens at the first of equal calls, and an assertion on the device follows.
+# Calls of pointwise losses on which the ranks have agreed once. Reading messages stalls an
+# accelerator: there it happens at the first of equal calls, and later ones assert on the device.
 _agreed: set[str] = set()
 
 
@@ -217,16 +215,16 @@ def _gather_rows(t: Tensor, call: str) -> tuple[Tensor, int]:
         # Collectives want equal shapes: pad to the longest rank, cut again on arrival. As bytes
         # they take any dtype.
         padded = torch.cat((t, t.new_zeros((longest - t.shape[0], *t.shape[1:]))))
-        dist.all_gather_into_tensor(_as_bytes(pieces), _as_bytes(padded))
+        dist.all_gather([_as_bytes(piece) for piece in pieces], _as_bytes(padded))
     return torch.cat([piece[:n] for piece, n in zip(pieces, sizes, strict=True)]), start
 
 
 def _exchange(numbers: Tensor, text: str) -> Tensor:
     """Two float64 numbers and a text of every rank, as int64 `[world size, 32]`."""
     own = torch.cat((numbers.view(torch.int64), _encode(text, numbers.device)))
-    messages = own.new_empty(dist.get_world_size() * len(own))
-    dist.all_gather_into_tensor(messages, own)
-    return messages.view(-1, len(own))
+    messages = own.new_empty((dist.get_world_size(), len(own)))
+    dist.all_gather(list(messages), own)
+    return messages
 
 
 @lru_cache(maxsize=64)
@@ -248,6 +246,12 @@ def _check_agreement(messages: Tensor) -> None:
     if any(text.startswith(_FAILED) for text in ranks_by_text):
         raise RuntimeError("\n".join(("Not all ranks have come as far as this loss.", *lines)))
     raise ValueError("\n".join(("All ranks must make the same call; they differ.", *lines)))
+
+
+def _assert_agreement(messages: Tensor, call: str) -> None:
+    """The same without a look at the messages, which would stall an accelerator."""
+    same = (messages[:, 2:] == messages[:1, 2:]).all()
+    torch._assert_async(same, f"All ranks must make the same call, as here {call}; they differ.")
 
 
 def _named(ranks: list[int]) -> str:
