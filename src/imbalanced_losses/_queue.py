@@ -34,9 +34,10 @@ class MemoryQueue(PreciseBuffers):
 
     def reset(self) -> None:
         """Forget all rows."""
-        empty = _empty(len(self.label), self.size)
-        for buffer, initial in zip(self._rows(), empty, strict=True):
-            buffer.copy_(initial)
+        self.scores.zero_()
+        self.label.fill_(IGNORED)
+        self.weight.fill_(1)
+        self.iid.fill_(True)
 
     def join(self, live: Rows) -> Rows:
         """The queued rows followed by the live ones."""

@@ -29,8 +29,9 @@ def masked_quantiles(
     if rows == 0:
         return values.new_full((len(values), len(levels)), torch.nan)
     last = member.sum(1, keepdim=True) - 1
-    # In float32 the position would be off by whole rows from 2^24 members on.
-    position = torch.tensor(levels, dtype=torch.float64, device=values.device) * last
+    # In float32 the position would be off by whole rows from 2^24 members on. Column by column,
+    # because a tensor made from a list is a copy that an accelerator waits for.
+    position = torch.cat([last.double() * level for level in levels], 1)
     # (1 - 0.9) * 10 is below 1 in floating point; the row that is meant is row 1.
     whole = position.round()
     position = torch.where((position - whole).abs() <= 1e-12 * rows, whole, position)
@@ -45,11 +46,12 @@ def masked_quantiles(
     bottom = _smallest(values, member, [p for p in levels if p < 0.5])
     top = -_smallest(-values, member, [1 - p for p in levels if p >= 0.5])
     tails = torch.cat((bottom, top), 1)
-    is_low = torch.tensor([p < 0.5 for p in levels], device=values.device)
 
     def at(rank: Tensor) -> Tensor:
-        rank = rank.long()
-        place = torch.where(is_low, rank, bottom.shape[1] + last - rank)
+        from_bottom, from_top = rank.long(), bottom.shape[1] + last - rank.long()
+        place = torch.cat(
+            [(from_bottom if p < 0.5 else from_top)[:, q : q + 1] for q, p in enumerate(levels)], 1
+        )
         # Only a row without members has a place outside.
         return tails.gather(1, place.clamp(0, tails.shape[1] - 1))
 

@@ -16,6 +16,7 @@ The derivative needs the same sums with sigma' = z / (1 + z)^2.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -113,7 +114,7 @@ class _Blocks(NamedTuple):
     @classmethod
     def cut(cls, ascending: Tensor, temperature: Tensor) -> "_Blocks":
         classes, rows = ascending.shape
-        count = -(-rows // BLOCK)
+        count = (rows + BLOCK - 1) // BLOCK
         # Padding repeats the highest score with weight 0: no gap, no contribution.
         padding = ascending[:, -1:].expand(classes, count * BLOCK - rows)
         scores = torch.cat((ascending, padding), 1).view(classes, count, BLOCK)
@@ -205,7 +206,8 @@ class _Blocks(NamedTuple):
     def _in_rows(self, blocked: Tensor) -> Tensor:
         classes, count, rows = self.shape
         by_block = blocked.view(classes, count, -1, BLOCK).transpose(1, 2)
-        return by_block.reshape(classes, -1, count * BLOCK)[..., :rows]
+        # Negative padding crops to a length that the compiler knows to be the M it began with.
+        return F.pad(by_block.reshape(classes, -1, count * BLOCK), (0, rows - count * BLOCK))
 
 
 def _decay(exponent: Tensor) -> Tensor:
@@ -229,7 +231,16 @@ def _terms(scores: Tensor) -> int:
 
 
 def _coefficients(series: dict[int, list[float]], scores: Tensor) -> Tensor:
-    return torch.tensor(series[_terms(scores)], dtype=scores.dtype, device=scores.device)
+    coefficients = tuple(series[_terms(scores)])
+    if torch.compiler.is_compiling():
+        return torch.tensor(coefficients, dtype=scores.dtype, device=scores.device)
+    return _kept(coefficients, scores.dtype, scores.device)
+
+
+@lru_cache
+def _kept(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Kept on its device: a tensor made from a list is a copy that an accelerator waits for."""
+    return torch.tensor(values, dtype=dtype, device=device)
 
 
 def _monomials(chebyshev: list[float]) -> list[float]:

@@ -115,10 +115,9 @@ def _thresholds(scores: Tensor, reference: Tensor, settings: PAUCSettings) -> tu
 
 def _trapezoid(scores: Tensor, knots: Tensor, tau: Tensor) -> Tensor:
     """Trapezoidal mean over the knots of sigma((s - t) / tau), `[C, M]`."""
-    weights = torch.full_like(knots[0], 1 / (len(knots[0]) - 1))
-    weights[[0, -1]] /= 2
     above = soft_step((scores.unsqueeze(1) - knots.unsqueeze(2)) / tau.view(-1, 1, 1))
-    return (above * weights.unsqueeze(1)).sum(1)
+    intervals = knots.shape[1] - 1
+    return (above[:, :-1] + above[:, 1:]).sum(1) / (2 * intervals)
 
 
 def _share_outranked(

@@ -234,4 +234,4 @@ def _batch(
 
 def _temperature(value: float, pool: Pool) -> Tensor:
     _checks.number("temperature", value, above=0)
-    return torch.as_tensor(value, dtype=pool.scores.dtype, device=pool.scores.device)
+    return torch.full((), value, dtype=pool.scores.dtype, device=pool.scores.device)
