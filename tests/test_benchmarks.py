@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from benchmarks import cases
 from benchmarks.__main__ import INSTALL_PEER, fitted_exponent, table_row
 from benchmarks.cases import CASES, QUICK_CASES, Case

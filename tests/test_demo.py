@@ -6,6 +6,10 @@ import json
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
+from scipy import stats
+from sklearn.metrics import average_precision_score
+
 from demo import __main__ as command
 from demo import data, strategies
 from demo.comparison import Results, paired_difference
@@ -15,9 +19,6 @@ from demo.runner import run_task
 from demo.strategies import BASELINE, Plan
 from demo.tasks import TASKS, Task, measure_long_tail, precision_at_each_positive
 from demo.training import Network, Run, held_out_scores, train
-from rich.console import Console
-from scipy import stats
-from sklearn.metrics import average_precision_score
 
 
 @pytest.mark.parametrize(
