@@ -15,7 +15,7 @@ from imbalanced_losses._statistics.per_class import PerClass, loss_of
 
 _SMALLEST_SCALE = 1e-12
 # What the engine spends on a row, in pairs.
-_PAIRS_PER_ROW = 128
+_PAIRS_PER_ROW = 64
 
 
 class PAUCSettings(NamedTuple):
