@@ -29,9 +29,9 @@ def printed_losses(name: str, *launcher: str) -> dict[str, float]:
     """What each rank prints, by "rank of ranks"."""
     command = [sys.executable, *launcher, str(EXAMPLES / f"{name}.py"), "--rows=700", "--epochs=4"]
     environment = os.environ | ENVIRONMENT
-    done = subprocess.run(
-        command, env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=300
-    )
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    # Gloo's threads outlive their group: torch itself aborts now and then, after all is done.
+    assert done.returncode == 0 or "Signal 6 (SIGABRT)" in done.stderr, done.stderr
     found = re.findall(r"rank (\d of \d): final loss (\d\.\d+)", done.stdout)
     return {rank: float(loss) for rank, loss in found}
 
