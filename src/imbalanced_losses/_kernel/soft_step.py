@@ -9,5 +9,6 @@ SMALLEST_EXPONENT = -42.0
 
 
 def soft_step(x: Tensor) -> Tensor:
-    """sigma(x), x held within +-42: below 1e-18 of the step is left, and no gradient."""
-    return torch.sigmoid(x.clamp(SMALLEST_EXPONENT, -SMALLEST_EXPONENT))
+    """sigma(x); in float32 no gradient is left beyond +-60, where it is below 1e-26."""
+    bound = 700.0 if x.dtype == torch.float64 else 60.0
+    return torch.sigmoid(x.clamp(-bound, bound))
