@@ -5,6 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from imbalanced_losses._eager import readable
+
+# Where a level counts as far from the nearer end.
+_DEEP = 1 / 16
+
 INTERPOLATIONS = ("higher", "linear", "lower", "midpoint", "nearest")
 
 
@@ -42,34 +47,55 @@ def masked_quantiles(
         upper = lower
     elif interpolation == "higher":
         lower = upper
-    # From the bottom for levels below 1/2, else from the top, as deep as the longest row needs.
-    bottom = _smallest(values, member, [p for p in levels if p < 0.5])
-    top = -_smallest(-values, member, [1 - p for p in levels if p >= 0.5])
-    tails = torch.cat((bottom, top), 1)
-
-    def at(rank: Tensor) -> Tensor:
-        from_bottom, from_top = rank.long(), bottom.shape[1] + last - rank.long()
-        place = torch.cat(
-            [(from_bottom if p < 0.5 else from_top)[:, q : q + 1] for q, p in enumerate(levels)], 1
-        )
-        # Only a row without members has a place outside.
-        return tails.gather(1, place.clamp(0, tails.shape[1] - 1))
-
-    result = at(lower)
+    result = _select(values, member, last, levels, lower.long())
     if lower is not upper:
         fraction = 0.5 if interpolation == "midpoint" else (position - lower).to(values.dtype)
-        result = result.lerp(at(upper), fraction)
+        result = result.lerp(_select(values, member, last, levels, upper.long()), fraction)
     return torch.where(last >= 0, result, torch.nan)
 
 
-def _smallest(values: Tensor, member: Tensor, levels: list[float]) -> Tensor:
-    """The smallest members of each row, ascending, as many as the quantiles at `levels` may need.
+def _select(
+    values: Tensor, member: Tensor, last: Tensor, levels: Sequence[float], rank: Tensor
+) -> Tensor:
+    """Members at `rank` `[C, Q]`, where the quantiles at `levels` lie, from the nearer end each.
 
-    A row of n members has the quantile at level p at rank p (n - 1), which grows with n; counting
-    the whole length as members is deep enough for all. In integers, for lengths may be symbolic.
+    Levels at an end and levels further in are selected apart, for the latter leave most of the tail
+    that they end unsorted.
     """
-    if not levels:
-        return values[:, :0]
+    outside = ~member
+    columns: list[Tensor] = [values] * len(levels)
+    for sign in (1, -1):
+        for deep in (False, True):
+            shares = {
+                q: min(p, 1 - p)
+                for q, p in enumerate(levels)
+                if (1 if p < 0.5 else -1) == sign and (min(p, 1 - p) > _DEEP) == deep
+            }
+            if shares:
+                wanted = torch.cat([rank[:, q : q + 1] for q in shares], 1)
+                found = _smallest(
+                    (values * sign).masked_fill(outside, torch.inf),
+                    max(shares.values()),
+                    wanted if sign > 0 else last - wanted,
+                    sort=not deep,
+                )
+                for column, q in enumerate(shares):
+                    columns[q] = found[:, column : column + 1] * sign
+    return torch.cat(columns, 1)
+
+
+def _smallest(values: Tensor, share: float, rank: Tensor, *, sort: bool) -> Tensor:
+    """Values of each row at `rank` `[C, q]`, none beyond the quantile at level `share`.
+
+    A row of n members has that quantile at rank share * (n - 1), which grows with n; counting the
+    whole length as members is deep enough for all. In integers, for lengths may be symbolic.
+    """
     rows = values.shape[1]
-    depth = min(rows, rows * (int(max(levels) * 1024) + 1) // 1024 + 2)
-    return values.masked_fill(~member, torch.inf).topk(depth, largest=False).values
+    depth = min(rows, rows * (int(share * 1024) + 1) // 1024 + 2)
+    # Only a row without members has a rank outside.
+    rank = rank.clamp(0, depth - 1)
+    if sort or not readable(values):
+        return values.topk(depth, largest=False).values.gather(1, rank)
+    from_end = depth - 1 - rank
+    tail = values.topk(depth, largest=False, sorted=False).values
+    return tail.topk(int(from_end.max()) + 1).values.gather(1, from_end)

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from imbalanced_losses._kernel.soft_step import SMALLEST_EXPONENT
+from imbalanced_losses._kernel.soft_step import SMALLEST_EXPONENT, no_autocast
 
 BLOCK = 32
 # Cells of the [C, M] matrix worked on at a time: bounds memory when there are many classes.
@@ -57,7 +57,7 @@ def soft_counts(ascending: Tensor, weights: Tensor, temperature: Tensor) -> Tens
 class _SoftCounts(torch.autograd.Function):
     @staticmethod
     def forward(ascending: Tensor, weights: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
-        with _no_autocast(ascending):
+        with no_autocast(ascending):
             blocks = _Blocks.cut(ascending, temperature)
             return blocks.counts_and_slopes(blocks.moments(weights))
 
@@ -66,12 +66,13 @@ class _SoftCounts(torch.autograd.Function):
         _, slopes = output
         ctx.save_for_backward(*inputs, slopes)
         ctx.mark_non_differentiable(slopes)
+        ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         ascending, weights, temperature, slopes = ctx.saved_tensors
         # sigma' is even: one kernel serves "i sees j" (slopes) and "j sees i" (pulls).
-        with _no_autocast(ascending):
+        with no_autocast(ascending):
             if torch.is_grad_enabled():
                 kernel = _slopes_of_all_pairs(ascending, temperature)
                 pulls, slopes = torch.matmul(grads[0], kernel), torch.matmul(weights, kernel)
@@ -87,11 +88,6 @@ def _slopes_of_all_pairs(scores: Tensor, temperature: Tensor) -> Tensor:
     difference = scores.unsqueeze(2) - scores.unsqueeze(1)
     kernel = torch.sigmoid(difference / temperature.view(-1, 1, 1))
     return kernel - kernel.square()
-
-
-def _no_autocast(tensor: Tensor) -> torch.autocast:
-    """The batched products keep the precision of the scores inside an autocast region."""
-    return torch.autocast(tensor.device.type, enabled=False)
 
 
 class _Sources(NamedTuple):
@@ -172,30 +168,32 @@ class _Blocks(NamedTuple):
         series = _coefficients(_COUNT_SERIES, self.scores)
         far = torch.baddbmm(above, sources.right * series, self.from_high, alpha=-1)
         far = torch.baddbmm(far, sources.left * series, self.from_low)
-        near_counts, near_slopes = zip(*self._near(sources.weights), strict=True)
+        near_counts, near_slopes = [], []
+        for weights, sigma in self._pairs(sources.weights):
+            near_counts.append(torch.bmm(weights, sigma))
+            near_slopes.append(torch.bmm(weights, _derivative_(sigma)))
         counts = self._in_rows(far + torch.cat(near_counts))
         return counts, self._in_rows(self._far_slopes(sources) + torch.cat(near_slopes))
 
     def slopes(self, sources: _Sources) -> Tensor:
         """Sums with the kernel sigma' alone."""
-        near_slopes = [slopes for _, slopes in self._near(sources.weights)]
-        return self._in_rows(self._far_slopes(sources) + torch.cat(near_slopes))
+        pairs = self._pairs(sources.weights)
+        near = [torch.bmm(weights, _derivative_(sigma)) for weights, sigma in pairs]
+        return self._in_rows(self._far_slopes(sources) + torch.cat(near))
 
     def _far_slopes(self, sources: _Sources) -> Tensor:
         series = _coefficients(_SLOPE_SERIES, self.scores)
         far = torch.bmm(sources.right * series, self.from_high)
         return torch.baddbmm(far, sources.left * series, self.from_low)
 
-    def _near(self, weights: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Both sums over the pairs within each block, `[n, W, L]` for one chunk after another."""
+    def _pairs(self, weights: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Chunk after chunk of blocks: weights, and sigma of all pairs `[n, L (j), L (i)]`."""
         rate = self.rate.repeat_interleave(self.shape[1]).view(-1, 1, 1)
         chunk = len(weights) if torch.compiler.is_compiling() else _CHUNK
         chunks = (torch.split(tensor, chunk) for tensor in (self.scores, weights, rate))
         for s, w, r in zip(*chunks, strict=True):
-            difference = (s.unsqueeze(2) - s.unsqueeze(1)).mul_(r)  # [n, L (j), L (i)]
-            sigma = difference.clamp_(SMALLEST_EXPONENT, -SMALLEST_EXPONENT).sigmoid_()
-            counts = torch.bmm(w, sigma)
-            yield counts, torch.bmm(w, sigma.addcmul_(sigma, sigma, value=-1))
+            difference = (s.unsqueeze(2) - s.unsqueeze(1)).mul_(r)
+            yield w, difference.clamp_(SMALLEST_EXPONENT, -SMALLEST_EXPONENT).sigmoid_()
 
     def _decay_across(self, gap: Tensor) -> Tensor:
         """Powers of the decay over gaps `[C, n]`, none positive, between blocks: `[C, 1, K, n]`."""
@@ -208,6 +206,10 @@ class _Blocks(NamedTuple):
         by_block = blocked.view(classes, count, -1, BLOCK).transpose(1, 2)
         # Negative padding crops to a length that the compiler knows to be the M it began with.
         return F.pad(by_block.reshape(classes, -1, count * BLOCK), (0, rows - count * BLOCK))
+
+
+def _derivative_(sigma: Tensor) -> Tensor:
+    return sigma.addcmul_(sigma, sigma, value=-1)
 
 
 def _decay(exponent: Tensor) -> Tensor:

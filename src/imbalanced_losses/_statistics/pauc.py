@@ -7,6 +7,7 @@ from torch import Tensor
 
 from imbalanced_losses import _checks
 from imbalanced_losses._eager import readable
+from imbalanced_losses._kernel.pairs import weighted_steps
 from imbalanced_losses._kernel.quantile import INTERPOLATIONS, masked_quantiles
 from imbalanced_losses._kernel.soft_rank import soft_counts
 from imbalanced_losses._kernel.soft_step import soft_step
@@ -15,7 +16,7 @@ from imbalanced_losses._statistics.per_class import PerClass, loss_of
 
 _SMALLEST_SCALE = 1e-12
 # What the engine spends on a row, in pairs.
-_PAIRS_PER_ROW = 64
+_PAIRS_PER_ROW = 128
 
 
 class PAUCSettings(NamedTuple):
@@ -93,7 +94,7 @@ def pauc_at_budget(
             (pool.positive & pool.live).sum(1),
         )
     mass = counted.to(terms.dtype) * weight
-    return loss_of(pool, terms, mass, usable & numerator.any(1)), diagnostics
+    return loss_of(pool, terms, mass, usable), diagnostics
 
 
 def _in_band(scores: Tensor, knots: Tensor) -> Tensor:
@@ -145,12 +146,10 @@ def _share_outranked(
 def _by_pairs(
     scores: Tensor, positives: Tensor, band: Tensor, negatives: Tensor, tau: Tensor
 ) -> tuple[Tensor, Tensor]:
-    difference = scores.gather(1, positives).unsqueeze(2) - scores.gather(1, negatives).unsqueeze(1)
     inside = band.gather(1, negatives).to(scores.dtype)
     share = inside / inside.sum(1, keepdim=True).clamp(min=1)
-    outranked = soft_step(difference * tau.reciprocal().view(-1, 1, 1))
-    # Not a matrix product: autocast would take that in half precision.
-    return (outranked * share.unsqueeze(1)).sum(2), positives
+    high, low = scores.gather(1, positives), scores.gather(1, negatives)
+    return weighted_steps(high, low, share, tau), positives
 
 
 def _by_engine(
