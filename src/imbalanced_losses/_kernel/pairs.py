@@ -46,13 +46,17 @@ class _WeightedSteps(torch.autograd.Function):
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(
+        ctx: Any, grad: Tensor | None, _: None
+    ) -> tuple[Tensor | None, Tensor | None, None, None]:
+        if grad is None:
+            return None, None, None, None
         high, low, weights, temperature, slopes = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient is to be differentiated again
             steps = (high.unsqueeze(2) - low.unsqueeze(1)) / temperature.view(-1, 1, 1)
             steps = torch.sigmoid(steps)
             slopes = (steps - steps.square()) * weights.unsqueeze(1)
-        grad = grads[0] / temperature.unsqueeze(1)
+        grad = grad / temperature.unsqueeze(1)
         with no_autocast(slopes):
             pull = torch.bmm(grad.unsqueeze(1), slopes).squeeze(1)
         return grad * slopes.sum(2), -pull, None, None

@@ -69,18 +69,20 @@ class _SoftCounts(torch.autograd.Function):
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, None, None]:
+        if grad is None:
+            return None, None, None
         ascending, weights, temperature, slopes = ctx.saved_tensors
         # sigma' is even: one kernel serves "i sees j" (slopes) and "j sees i" (pulls).
         with no_autocast(ascending):
             if torch.is_grad_enabled():
                 kernel = _slopes_of_all_pairs(ascending, temperature)
-                pulls, slopes = torch.matmul(grads[0], kernel), torch.matmul(weights, kernel)
+                pulls, slopes = torch.matmul(grad, kernel), torch.matmul(weights, kernel)
             else:
                 blocks = _Blocks.cut(ascending, temperature)
-                pulls = blocks.slopes(blocks.moments(grads[0]))
-        grad = (weights * pulls - grads[0] * slopes).sum(1)
-        return grad / temperature.unsqueeze(1), None, None
+                pulls = blocks.slopes(blocks.moments(grad))
+        by_score = (weights * pulls - grad * slopes).sum(1)
+        return by_score / temperature.unsqueeze(1), None, None
 
 
 def _slopes_of_all_pairs(scores: Tensor, temperature: Tensor) -> Tensor:
