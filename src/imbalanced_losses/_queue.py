@@ -65,12 +65,13 @@ class MemoryQueue(PreciseBuffers):
         arrived = (joined.label[:, -live_rows:] != IGNORED).any()
         if readable(arrived) and not arrived:
             return
-        rejected = F.pad(broken.any(0), (joined.weight.shape[0] - live_rows, 0))
-        rows = joined._replace(
-            scores=joined.scores.masked_fill(rejected, 0.0),
-            label=joined.label.masked_fill(rejected, IGNORED),
-        )
-        for buffer, tensor in zip(self._rows(), rows, strict=True):
+        if not readable(broken) or broken.any():
+            rejected = F.pad(broken.any(0), (joined.weight.shape[0] - live_rows, 0))
+            joined = joined._replace(
+                scores=joined.scores.masked_fill(rejected, 0.0),
+                label=joined.label.masked_fill(rejected, IGNORED),
+            )
+        for buffer, tensor in zip(self._rows(), joined, strict=True):
             new = tensor[..., -self.size :].to(buffer.dtype)
             buffer.copy_(new if readable(arrived) else torch.where(arrived, new, buffer))
 

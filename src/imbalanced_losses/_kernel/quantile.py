@@ -65,16 +65,16 @@ def _select(
     outside = ~member
     columns: list[Tensor] = [values] * len(levels)
     for sign in (1, -1):
+        near = {q: min(p, 1 - p) for q, p in enumerate(levels) if (1 if p < 0.5 else -1) == sign}
+        if not near:
+            continue
+        from_end = (values if sign > 0 else -values).masked_fill(outside, torch.inf)
         for deep in (False, True):
-            shares = {
-                q: min(p, 1 - p)
-                for q, p in enumerate(levels)
-                if (1 if p < 0.5 else -1) == sign and (min(p, 1 - p) > _DEEP) == deep
-            }
+            shares = {q: share for q, share in near.items() if (share > _DEEP) == deep}
             if shares:
                 wanted = torch.cat([rank[:, q : q + 1] for q in shares], 1)
                 found = _smallest(
-                    (values * sign).masked_fill(outside, torch.inf),
+                    from_end,
                     max(shares.values()),
                     wanted if sign > 0 else last - wanted,
                     sort=not deep,
@@ -96,6 +96,6 @@ def _smallest(values: Tensor, share: float, rank: Tensor, *, sort: bool) -> Tens
     rank = rank.clamp(0, depth - 1)
     if sort or not readable(values):
         return values.topk(depth, largest=False).values.gather(1, rank)
-    from_end = depth - 1 - rank
+    from_top = depth - 1 - rank
     tail = values.topk(depth, largest=False, sorted=False).values
-    return tail.topk(int(from_end.max()) + 1).values.gather(1, from_end)
+    return tail.topk(int(from_top.max()) + 1).values.gather(1, from_top)
