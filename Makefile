@@ -14,7 +14,7 @@ demo: $(INSTALLED)
 	$(BIN)/python -m demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu" --cov --cov-report=term
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not gpu" --cov --cov-report=term
 
 check: $(INSTALLED)
 	$(BIN)/ruff check
