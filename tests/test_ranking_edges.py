@@ -274,3 +274,10 @@ def test_an_empty_batch_reads_the_queue(case):
     assert per_class.isfinite().all()
     value.backward()
     assert_same(state(loss), before)
+
+
+def test_repr_tells_the_settings():
+    assert "quantile=0.1" in repr(RecallAtQuantileLoss(2, quantile=0.1))
+    assert "beta=0.02, surrogate='pairwise'" in repr(
+        PAUCAtBudgetLoss(2, beta=0.02, surrogate="pairwise")
+    )

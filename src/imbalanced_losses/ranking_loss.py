@@ -190,6 +190,10 @@ class RecallAtQuantileLoss(PooledLoss):
         )
         return self._result(per_class, return_per_class=return_per_class)
 
+    def extra_repr(self) -> str:
+        """Settings, for `repr`."""
+        return f"{super().extra_repr()}, quantile={self.quantile}"
+
 
 class PAUCAtBudgetLoss(PooledLoss):
     """1 - partial AUC over the band [alpha, beta] of false-positive rates.
@@ -311,3 +315,8 @@ class PAUCAtBudgetLoss(PooledLoss):
             return result
         results = result if isinstance(result, tuple) else (result,)
         return (*results, diagnostics._asdict())
+
+    def extra_repr(self) -> str:
+        """Settings, for `repr`."""
+        band = ", ".join(f"{name}={value!r}" for name, value in self.band._asdict().items())
+        return f"{super().extra_repr()}, {band}"
