@@ -1,4 +1,4 @@
-"""Soft steps between all pairs of two short lists, weighed over one of them."""
+"""Soft steps between all pairs of two short lists, and their sums weighed over one of them."""
 
 from typing import Any
 
@@ -30,13 +30,10 @@ class _WeightedSteps(torch.autograd.Function):
     def forward(
         high: Tensor, low: Tensor, weights: Tensor, temperature: Tensor
     ) -> tuple[Tensor, Tensor]:
-        # In place: half the time of this is waiting for fresh memory.
-        steps = (high.unsqueeze(2) - low.unsqueeze(1)).mul_(temperature.reciprocal().view(-1, 1, 1))
-        steps.clamp_(SMALLEST_EXPONENT, -SMALLEST_EXPONENT).sigmoid_()
+        steps = steps_between(high, low, temperature.reciprocal().view(-1, 1, 1))
         with no_autocast(steps):
             sums = torch.bmm(steps, weights.unsqueeze(2)).squeeze(2)
-        slopes = steps.addcmul_(steps, steps, value=-1).mul_(weights.unsqueeze(1))
-        return sums, slopes
+        return sums, derivative_(steps).mul_(weights.unsqueeze(1))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -53,10 +50,28 @@ class _WeightedSteps(torch.autograd.Function):
             return None, None, None, None
         high, low, weights, temperature, slopes = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient is to be differentiated again
-            steps = (high.unsqueeze(2) - low.unsqueeze(1)) / temperature.view(-1, 1, 1)
-            steps = torch.sigmoid(steps)
-            slopes = (steps - steps.square()) * weights.unsqueeze(1)
+            slopes = differentiable_slopes(high, low, temperature) * weights.unsqueeze(1)
         grad = grad / temperature.unsqueeze(1)
         with no_autocast(slopes):
             pull = torch.bmm(grad.unsqueeze(1), slopes).squeeze(1)
         return grad * slopes.sum(2), -pull, None, None
+
+
+def steps_between(high: Tensor, low: Tensor, rate: Tensor) -> Tensor:
+    """Sigma((high_i - low_j) rate) of all pairs, `[C, P, B]`; `rate` is `[C, 1, 1]`.
+
+    In place: half the time of this is waiting for fresh memory.
+    """
+    difference = (high.unsqueeze(2) - low.unsqueeze(1)).mul_(rate)
+    return difference.clamp_(SMALLEST_EXPONENT, -SMALLEST_EXPONENT).sigmoid_()
+
+
+def derivative_(steps: Tensor) -> Tensor:
+    """Turn sigma into sigma', in its place."""
+    return steps.addcmul_(steps, steps, value=-1)
+
+
+def differentiable_slopes(high: Tensor, low: Tensor, temperature: Tensor) -> Tensor:
+    """All pairs' sigma', `[C, P, B]`, for a gradient that is to be differentiated again."""
+    steps = torch.sigmoid((high.unsqueeze(2) - low.unsqueeze(1)) / temperature.view(-1, 1, 1))
+    return steps - steps.square()

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from imbalanced_losses._kernel.pairs import derivative_, differentiable_slopes, steps_between
 from imbalanced_losses._kernel.soft_step import SMALLEST_EXPONENT, no_autocast
 
 BLOCK = 32
@@ -76,20 +77,13 @@ class _SoftCounts(torch.autograd.Function):
         # sigma' is even: one kernel serves "i sees j" (slopes) and "j sees i" (pulls).
         with no_autocast(ascending):
             if torch.is_grad_enabled():
-                kernel = _slopes_of_all_pairs(ascending, temperature)
+                kernel = differentiable_slopes(ascending, ascending, temperature)
                 pulls, slopes = torch.matmul(grad, kernel), torch.matmul(weights, kernel)
             else:
                 blocks = _Blocks.cut(ascending, temperature)
                 pulls = blocks.slopes(blocks.moments(grad))
         by_score = (weights * pulls - grad * slopes).sum(1)
         return by_score / temperature.unsqueeze(1), None, None
-
-
-def _slopes_of_all_pairs(scores: Tensor, temperature: Tensor) -> Tensor:
-    """All pairs' sigma', `[C, M, M]`, for a gradient that is to be differentiated again."""
-    difference = scores.unsqueeze(2) - scores.unsqueeze(1)
-    kernel = torch.sigmoid(difference / temperature.view(-1, 1, 1))
-    return kernel - kernel.square()
 
 
 class _Sources(NamedTuple):
@@ -104,7 +98,7 @@ class _Blocks(NamedTuple):
     """Sorted scores cut into blocks of L, with the powers of their decays to either end."""
 
     scores: Tensor  # [C * B, L]
-    rate: Tensor  # 1 / tau, [C]
+    rates: Tensor  # k / tau for k = 1 .. K, [C, 1, K, 1]
     from_low: Tensor  # exp(-k (s - lowest) / tau), [C * B, K, L]
     from_high: Tensor  # exp(-k (highest - s) / tau), [C * B, K, L]
     shape: tuple[int, int, int]  # C, B and the M rows before padding
@@ -116,16 +110,16 @@ class _Blocks(NamedTuple):
         # Padding repeats the highest score with weight 0: no gap, no contribution.
         padding = ascending[:, -1:].expand(classes, count * BLOCK - rows)
         scores = torch.cat((ascending, padding), 1).view(classes, count, BLOCK)
-        rate = temperature.reciprocal()
-        powers = torch.arange(1, _terms(scores) + 1, dtype=scores.dtype, device=scores.device)
-        exponent_rate = rate.view(-1, 1, 1, 1) * powers.view(-1, 1)
-        from_low = _decay((scores[..., :1] - scores).unsqueeze(2) * exponent_rate)
-        from_high = _decay((scores - scores[..., -1:]).unsqueeze(2) * exponent_rate)
+        terms = _terms(scores)
+        powers = torch.arange(1, terms + 1, dtype=scores.dtype, device=scores.device)
+        rates = temperature.reciprocal().view(-1, 1, 1, 1) * powers.view(-1, 1)
+        from_low = _decay((scores[..., :1] - scores).unsqueeze(2) * rates)
+        from_high = _decay((scores - scores[..., -1:]).unsqueeze(2) * rates)
         return cls(
             scores.view(-1, BLOCK),
-            rate,
-            from_low.view(-1, len(powers), BLOCK),
-            from_high.view(-1, len(powers), BLOCK),
+            rates,
+            from_low.view(-1, terms, BLOCK),
+            from_high.view(-1, terms, BLOCK),
             (classes, count, rows),
         )
 
@@ -173,14 +167,14 @@ class _Blocks(NamedTuple):
         near_counts, near_slopes = [], []
         for weights, sigma in self._pairs(sources.weights):
             near_counts.append(torch.bmm(weights, sigma))
-            near_slopes.append(torch.bmm(weights, _derivative_(sigma)))
+            near_slopes.append(torch.bmm(weights, derivative_(sigma)))
         counts = self._in_rows(far + torch.cat(near_counts))
         return counts, self._in_rows(self._far_slopes(sources) + torch.cat(near_slopes))
 
     def slopes(self, sources: _Sources) -> Tensor:
         """Sums with the kernel sigma' alone."""
         pairs = self._pairs(sources.weights)
-        near = [torch.bmm(weights, _derivative_(sigma)) for weights, sigma in pairs]
+        near = [torch.bmm(weights, derivative_(sigma)) for weights, sigma in pairs]
         return self._in_rows(self._far_slopes(sources) + torch.cat(near))
 
     def _far_slopes(self, sources: _Sources) -> Tensor:
@@ -190,28 +184,21 @@ class _Blocks(NamedTuple):
 
     def _pairs(self, weights: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Chunk after chunk of blocks: weights, and sigma of all pairs `[n, L (j), L (i)]`."""
-        rate = self.rate.repeat_interleave(self.shape[1]).view(-1, 1, 1)
+        rate = self.rates[:, 0, 0, 0].repeat_interleave(self.shape[1]).view(-1, 1, 1)
         chunk = len(weights) if torch.compiler.is_compiling() else _CHUNK
         chunks = (torch.split(tensor, chunk) for tensor in (self.scores, weights, rate))
         for s, w, r in zip(*chunks, strict=True):
-            difference = (s.unsqueeze(2) - s.unsqueeze(1)).mul_(r)
-            yield w, difference.clamp_(SMALLEST_EXPONENT, -SMALLEST_EXPONENT).sigmoid_()
+            yield w, steps_between(s, s, r)
 
     def _decay_across(self, gap: Tensor) -> Tensor:
         """Powers of the decay over gaps `[C, n]`, none positive, between blocks: `[C, 1, K, n]`."""
-        terms = self.from_low.shape[1]
-        powers = torch.arange(1, terms + 1, dtype=gap.dtype, device=gap.device)
-        return _decay(gap[:, None, None, :] * self.rate.view(-1, 1, 1, 1) * powers.view(-1, 1))
+        return _decay(gap[:, None, None, :] * self.rates)
 
     def _in_rows(self, blocked: Tensor) -> Tensor:
         classes, count, rows = self.shape
         by_block = blocked.view(classes, count, -1, BLOCK).transpose(1, 2)
         # Negative padding crops to a length that the compiler knows to be the M it began with.
         return F.pad(by_block.reshape(classes, -1, count * BLOCK), (0, rows - count * BLOCK))
-
-
-def _derivative_(sigma: Tensor) -> Tensor:
-    return sigma.addcmul_(sigma, sigma, value=-1)
 
 
 def _decay(exponent: Tensor) -> Tensor:
