@@ -22,7 +22,7 @@ ROOMS = {
     "_kernel": {"_eager"},
     "_targets": {"_eager"},
     "_queue": {"_buffers", "_eager", "_targets"},
-    "_pool": {"_targets", "distributed"},
+    "_pool": {"_eager", "_targets", "distributed"},
     "_statistics": {"_checks", "_eager", "_kernel", "_pool", "_targets"},
     "_reduce": {"distributed"},
     "_ranking": {

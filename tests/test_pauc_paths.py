@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from imbalanced_losses import PAUCAtBudgetLoss
-from imbalanced_losses._statistics import pauc
+from imbalanced_losses._kernel import soft_rank
 
 
 @pytest.mark.parametrize("pos_numerator", ["pool", "live"])
@@ -17,7 +17,7 @@ def test_all_pairs_and_the_engine_agree(num_classes, rows, pos_numerator, monkey
     targets[::7] = -100
 
     def outcome(pairs_per_row: int):
-        monkeypatch.setattr(pauc, "_PAIRS_PER_ROW", pairs_per_row)
+        monkeypatch.setattr(soft_rank, "_PAIRS_PER_ROW", pairs_per_row)
         loss_fn = PAUCAtBudgetLoss(
             num_classes,
             beta=0.3,

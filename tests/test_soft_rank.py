@@ -1,4 +1,4 @@
-"""The linear-time soft counts against the matrix of all pairs."""
+"""The soft counts by sorting against the matrix of all pairs."""
 
 import pytest
 import torch
@@ -10,77 +10,113 @@ from imbalanced_losses._kernel import soft_rank
 from imbalanced_losses._kernel.soft_rank import BLOCK, soft_counts
 
 
-def all_pairs(scores: Tensor, weights: Tensor, temperature: Tensor) -> Tensor:
-    difference = scores.unsqueeze(2) - scores.unsqueeze(1)
+@pytest.fixture(autouse=True)
+def by_sorting(monkeypatch) -> None:
+    """Short lists as well, unless a test says otherwise."""
+    monkeypatch.setattr(soft_rank, "_PAIRS_PER_ROW", 0)
+
+
+def all_pairs(queries: Tensor, sources: Tensor, weights: Tensor, temperature: Tensor) -> Tensor:
+    difference = sources.unsqueeze(1) - queries.unsqueeze(2)
     kernel = torch.sigmoid(difference / temperature.reshape(-1, 1, 1))
-    return torch.einsum("cwj,cji->cwi", weights, kernel)
+    return torch.einsum("cj,cij->ci", weights, kernel)
 
 
-def value_and_gradient(function, scores, weights, temperature, upstream):
-    leaf = scores.clone().requires_grad_()
-    value = function(leaf, weights, temperature)
-    (value * upstream).sum().backward()
-    return value.detach(), leaf.grad
+def value_and_gradients(function, queries, sources, weights, temperature, upstream):
+    leaves = queries.clone().requires_grad_(), sources.clone().requires_grad_()
+    value = function(*leaves, weights, temperature)
+    gradients = torch.autograd.grad((value * upstream).sum(), leaves)
+    return value.detach(), *gradients
 
 
-def draw(rows: int, dtype: torch.dtype, *, classes: int = 3, seed: int = 0) -> tuple[Tensor, ...]:
+def draw(rows: int, dtype=torch.float64, *, queries=20, classes=3, seed=0) -> tuple[Tensor, ...]:
+    """Queries, of which half are sources too, sources, weights and upstream gradients."""
     generator = torch.Generator().manual_seed(seed)
-    scores = torch.randn(classes, rows, dtype=dtype, generator=generator).sort(1).values
-    weights = torch.rand(classes, 2, rows, dtype=dtype, generator=generator)
-    upstream = torch.randn(classes, 2, rows, dtype=dtype, generator=generator)
-    return scores, weights, upstream
+
+    def normal(size: int) -> Tensor:
+        return torch.randn(classes, size, dtype=dtype, generator=generator)
+
+    sources, apart = normal(rows), 2 * normal(queries)
+    mixed = torch.cat((sources[:, : queries // 2], apart), 1)[:, :queries]
+    weights = torch.rand(classes, rows, dtype=dtype, generator=generator)
+    return mixed, sources, weights, normal(queries)
 
 
-@pytest.mark.parametrize("rows", [1, 2, BLOCK - 1, BLOCK, BLOCK + 1, 5 * BLOCK, 1001])
+@pytest.mark.parametrize(
+    ("queries", "rows"),
+    [(1, 1), (3, 2), (1, BLOCK - 1), (50, BLOCK), (5, BLOCK + 1), (99, 5 * BLOCK), (70, 1001)],
+)
 @pytest.mark.parametrize("temperature", [1e-4, 0.01, 0.3, 3.0])
 @pytest.mark.parametrize(
     ("dtype", "value_error", "gradient_error"),
     [(torch.float64, 1e-14, 1e-13), (torch.float32, 1e-6, 5e-6)],
 )
-def test_equals_all_pairs(rows, temperature, dtype, value_error, gradient_error) -> None:
-    scores, weights, upstream = draw(rows, dtype)
+def test_equals_all_pairs(queries, rows, temperature, dtype, value_error, gradient_error) -> None:
+    *lists, weights, upstream = draw(rows, dtype, queries=queries)
     tau = torch.tensor(temperature, dtype=dtype)
-    value, gradient = value_and_gradient(soft_counts, scores, weights, tau, upstream)
-    exact_value, exact_gradient = value_and_gradient(
-        all_pairs, scores.double(), weights.double(), tau.double(), upstream.double()
-    )
-    mass = weights.double().sum(2, keepdim=True)
+    value, *gradients = value_and_gradients(soft_counts, *lists, weights, tau, upstream)
+    doubled = (operand.double() for operand in (*lists, weights, tau, upstream))
+    exact_value, *exact_gradients = value_and_gradients(all_pairs, *doubled)
+    mass = weights.double().sum(1, keepdim=True)
     assert ((value - exact_value).abs() / mass).max() <= value_error
-    # Where all pairs are far apart, the error is that of one pair's largest slope, 1 / (4 tau).
-    scale = exact_gradient.abs().max().clamp(min=0.05 / temperature)
-    assert (gradient - exact_gradient).abs().max() / scale <= gradient_error
+    for gradient, exact in zip(gradients, exact_gradients, strict=True):
+        # Where all pairs are far apart, the error is that of one pair's largest slope, 1 / (4 tau).
+        scale = exact.abs().max().clamp(min=0.05 / temperature)
+        assert (gradient - exact).abs().max() / scale <= gradient_error
 
 
-@given(
-    st.lists(st.floats(-50, 50, width=32), min_size=1, max_size=3 * BLOCK),
-    st.floats(1e-3, 10),
-    st.integers(0, 2**31),
-)
-def test_equals_all_pairs_for_any_scores(values, temperature, seed) -> None:
+SCORES = st.lists(st.floats(-50, 50, width=32), min_size=1, max_size=3 * BLOCK)
+
+
+@given(SCORES, SCORES, st.floats(1e-3, 10), st.integers(0, 2**31))
+def test_equals_all_pairs_for_any_scores(queries, sources, temperature, seed) -> None:
     """Clusters, ties and wide gaps, which random normal scores do not make."""
-    scores = torch.tensor(sorted(values), dtype=torch.float64).unsqueeze(0)
-    _, weights, upstream = draw(len(values), torch.float64, classes=1, seed=seed)
+    lists = [torch.tensor([values], dtype=torch.float64) for values in (queries, sources)]
+    *_, weights, upstream = draw(len(sources), queries=len(queries), classes=1, seed=seed)
     tau = torch.tensor(temperature, dtype=torch.float64)
-    value, gradient = value_and_gradient(soft_counts, scores, weights, tau, upstream)
-    exact = value_and_gradient(all_pairs, scores, weights, tau, upstream)
-    torch.testing.assert_close(value, exact[0], rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(gradient, exact[1], rtol=1e-9, atol=1e-12 / temperature)
+    value, *gradients = value_and_gradients(soft_counts, *lists, weights, tau, upstream)
+    exact, *exact_gradients = value_and_gradients(all_pairs, *lists, weights, tau, upstream)
+    torch.testing.assert_close(value, exact, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(gradients, exact_gradients, rtol=1e-9, atol=1e-12 / temperature)
+
+
+def test_short_lists_take_all_pairs(monkeypatch) -> None:
+    *lists, weights, upstream = draw(100)
+    tau = torch.tensor(0.1, dtype=torch.float64)
+    by_sorting = value_and_gradients(soft_counts, *lists, weights, tau, upstream)
+    monkeypatch.setattr(soft_rank, "_PAIRS_PER_ROW", 20)
+    monkeypatch.delattr(soft_rank, "_SoftCounts")
+    by_pairs = value_and_gradients(soft_counts, *lists, weights, tau, upstream)
+    torch.testing.assert_close(by_pairs, by_sorting, rtol=1e-13, atol=1e-13)
+
+
+def test_only_movable_sources_get_a_gradient() -> None:
+    *lists, weights, upstream = draw(100)
+    tau = torch.tensor(0.1, dtype=torch.float64)
+    value, by_query, by_source = value_and_gradients(soft_counts, *lists, weights, tau, upstream)
+    some = torch.tensor([3, 40, 99])
+    found = value_and_gradients(
+        lambda *operands: soft_counts(*operands, some), *lists, weights, tau, upstream
+    )
+    expected = torch.zeros_like(by_source).index_copy_(1, some, by_source[:, some])
+    torch.testing.assert_close(found, (value, by_query, expected))
 
 
 def test_each_class_has_its_temperature() -> None:
-    scores, weights, _ = draw(100, torch.float64)
+    *lists, weights, _ = draw(100)
     temperature = torch.tensor([0.01, 0.1, 1.0], dtype=torch.float64)
-    together = soft_counts(scores, weights, temperature)
+    together = soft_counts(*lists, weights, temperature)
     apart = [
-        soft_counts(scores[[c]], weights[[c]], temperature[c]) for c in range(len(temperature))
+        soft_counts(*(operand[[c]] for operand in (*lists, weights)), temperature[c])
+        for c in range(len(temperature))
     ]
-    torch.testing.assert_close(together, torch.cat(apart), rtol=0, atol=0)
+    torch.testing.assert_close(together, torch.cat(apart), rtol=1e-14, atol=1e-13)
 
 
 def test_ties_share_the_step() -> None:
     scores = torch.zeros(1, 3 * BLOCK + 5, dtype=torch.float64)
-    weights = torch.ones(1, 1, scores.shape[1], dtype=torch.float64)
-    counts = soft_counts(scores, weights, torch.tensor(0.1, dtype=torch.float64))
+    tau = torch.tensor(0.1, dtype=torch.float64)
+    counts = soft_counts(scores, scores, torch.ones_like(scores), tau)
     torch.testing.assert_close(counts, torch.full_like(counts, scores.shape[1] / 2))
 
 
@@ -90,45 +126,36 @@ def test_extreme_scores_are_finite(dtype) -> None:
     largest = torch.finfo(dtype).max
     scores = torch.tensor([[-1e4, -1.0, 0.0, 0.0, 1e4, largest, largest]], dtype=dtype)
     scores = scores.repeat_interleave(BLOCK // 2 - 1, 1)
-    weights = torch.ones(1, 1, scores.shape[1], dtype=dtype)
+    weights = torch.ones_like(scores)
     tau = torch.tensor(1e-6, dtype=dtype)
-    value, gradient = value_and_gradient(soft_counts, scores, weights, tau, weights)
+    value, *gradients = value_and_gradients(soft_counts, scores, scores, weights, tau, weights)
     assert value.isfinite().all()
-    assert gradient.isfinite().all()
+    assert all(gradient.isfinite().all() for gradient in gradients)
     above = torch.arange(scores.shape[1], 0, -1)[BLOCK // 2 - 1] - (BLOCK // 2 - 1) / 2
-    assert value[0, 0, BLOCK // 2 - 1] == pytest.approx(float(above))
+    assert value[0, BLOCK // 2 - 1] == pytest.approx(float(above))
 
 
-def test_many_classes_are_worked_on_in_parts(monkeypatch) -> None:
-    scores, weights, upstream = draw(70, torch.float64, classes=5)
+def test_long_lists_are_worked_on_in_parts(monkeypatch) -> None:
+    *lists, weights, upstream = draw(300, classes=5, queries=70)
     tau = torch.tensor(0.1, dtype=torch.float64)
-    whole = value_and_gradient(soft_counts, scores, weights, tau, upstream)
+    whole = value_and_gradients(soft_counts, *lists, weights, tau, upstream)
     monkeypatch.setattr(soft_rank, "_CELLS", 150)
-    monkeypatch.setattr(soft_rank, "_CHUNK", 2)
-    parts = value_and_gradient(soft_counts, scores, weights, tau, upstream)
+    parts = value_and_gradients(soft_counts, *lists, weights, tau, upstream)
     torch.testing.assert_close(parts, whole, rtol=1e-13, atol=1e-13)
 
 
-def test_gradcheck() -> None:
-    scores, weights, _ = draw(2 * BLOCK + 3, torch.float64, classes=2)
+@pytest.mark.parametrize("check", [torch.autograd.gradcheck, torch.autograd.gradgradcheck])
+def test_derivatives(check) -> None:
+    queries, sources, weights, _ = draw(2 * BLOCK + 3, classes=2)
     tau = torch.tensor([0.2, 0.5], dtype=torch.float64)
-    assert torch.autograd.gradcheck(
-        lambda s: soft_counts(s, weights, tau), scores.requires_grad_(), fast_mode=True
-    )
-
-
-def test_gradient_of_the_gradient() -> None:
-    scores, weights, _ = draw(BLOCK + 3, torch.float64, classes=2)
-    tau = torch.tensor([0.2, 0.5], dtype=torch.float64)
-    assert torch.autograd.gradgradcheck(
-        lambda s: soft_counts(s, weights, tau), scores.requires_grad_(), fast_mode=True
-    )
+    leaves = queries.requires_grad_(), sources.requires_grad_()
+    assert check(lambda q, s: soft_counts(q, s, weights, tau), leaves, fast_mode=True)
 
 
 def test_autocast_changes_nothing() -> None:
-    scores, weights, upstream = draw(100, torch.float32)
-    tau = torch.tensor(0.1)
-    plain = value_and_gradient(soft_counts, scores, weights, tau, upstream)
+    *lists, weights, upstream = draw(100, torch.float32)
+    operands = *lists, weights, torch.tensor(0.1), upstream
+    plain = value_and_gradients(soft_counts, *operands)
     with torch.autocast("cpu", torch.bfloat16):
-        cast = value_and_gradient(soft_counts, scores, weights, tau, upstream)
+        cast = value_and_gradients(soft_counts, *operands)
     torch.testing.assert_close(cast, plain, rtol=0, atol=0)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from imbalanced_losses._eager import readable
 from imbalanced_losses._targets import IGNORED, Rows
 from imbalanced_losses.distributed import join_rows
 
@@ -19,6 +20,7 @@ class Pool(NamedTuple):
     iid: Tensor  # [M] bool
     live: Tensor  # [M] bool: rows of this batch, which carry gradient
     poisoned: Tensor  # [C] bool: a valid score was not finite
+    movable: Tensor | None = None  # [N]: columns of all live rows and perhaps of others; None: all
 
 
 def finite_rows(rows: Rows) -> tuple[Rows, Tensor]:
@@ -35,16 +37,45 @@ def finite_rows(rows: Rows) -> tuple[Rows, Tensor]:
 
 def pool_of(rows: Rows, broken: Tensor) -> Pool:
     """The pool of `rows`, of which the last are the live ones that `broken` `[C, N]` tells of."""
-    count = rows.label.shape[1]
+    count, live_count = rows.label.shape[1], broken.shape[1]
+    column = torch.arange(count, device=rows.label.device)
     return Pool(
         scores=rows.scores,
         positive=rows.label == 1,
         valid=rows.label != IGNORED,
         weight=rows.weight,
         iid=rows.iid,
-        live=torch.arange(count, device=rows.label.device) >= count - broken.shape[1],
+        live=column >= count - live_count,
+        movable=None if live_count == count else column[count - live_count :],
         poisoned=broken.any(1),
     )
+
+
+class Selection(NamedTuple):
+    """K rows of each class, in which those that were asked for are inside."""
+
+    scores: Tensor  # [C, K]
+    inside: Tensor  # [C, K] bool
+    mass: Tensor  # [C, K]: the rows' weight inside, 0 outside
+
+
+def select(pool: Pool, member: Tensor) -> Selection:
+    """Rows of the pool that hold every member `[C, M]` of each class.
+
+    Where reading counts is free, K is the number of members in the largest class; elsewhere all
+    rows are taken, for a shape may not depend on data.
+    """
+    if not readable(member):
+        return Selection(pool.scores, member, member.to(pool.weight.dtype) * pool.weight)
+    count = member.sum(1)
+    found = member.nonzero()[:, 1]
+    position = torch.arange(int(count.max()) if len(count) else 0)
+    inside = position < count.unsqueeze(1)
+    # The members of a class follow those of the classes before it.
+    position = position + (count.cumsum(0) - count).unsqueeze(1)
+    column = found[position.masked_fill(~inside, 0)] if len(found) else position
+    weight = pool.weight[column]
+    return Selection(pool.scores.gather(1, column), inside, inside.to(weight.dtype) * weight)
 
 
 def gather_rows(rows: Rows, call: str) -> Rows:

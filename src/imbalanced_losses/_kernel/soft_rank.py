@@ -1,17 +1,17 @@
-"""Soft counts of sorted scores in O(M log M): the engine of Smooth-AP and of pairwise pAUC.
+"""Soft counts of one list of scores as another list sees them, in O(n log n).
 
-The soft count of a row i under weights w is
+The soft count that a query q takes of sources s under weights w is
 
-    G(i) = sum_j w_j sigma((s_j - s_i) / tau),    sigma the logistic function.
+    G(q) = sum_j w_j sigma((s_j - q) / tau),    sigma the logistic function.
 
-With z = exp(-|s_j - s_i| / tau) in (0, 1], a term is z / (1 + z) for s_j <= s_i and
-1 - z / (1 + z) for s_j > s_i. On [0, 1] the function 1 / (1 + z) is analytic with its nearest pole
-at z = -1, so a polynomial of K terms is exact to (3 + sqrt 8)^-K, and each power
-z^k = exp(-k |s_j - s_i| / tau) factors along the sorted order into decays that never exceed 1.
-K decayed running sums replace the [M, M] matrix.
+With z = exp(-|s_j - q| / tau) in (0, 1], a term is z / (1 + z) for s_j <= q and 1 - z / (1 + z) for
+s_j > q. On [0, 1] the function 1 / (1 + z) is analytic with its nearest pole at z = -1, so a
+polynomial of K terms is exact to (3 + sqrt 8)^-K, and each power z^k = exp(-k |s_j - q| / tau)
+factors along the sorted order into decays that never exceed 1. K decayed running sums replace the
+matrix of all pairs.
 
-The sorted row is cut into blocks. Inside a block the sigmoids are taken pair by pair ("near");
-between blocks travel the K decayed sums ("far"), seen from the block's lowest and highest score.
+The sorted sources are cut into blocks. A query takes the sigmoids of its own block one by one
+("near"); all other blocks reach it through the K decayed sums at its block's two edges ("far").
 The derivative needs the same sums with sigma' = z / (1 + z)^2.
 """
 
@@ -23,215 +23,234 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from imbalanced_losses._kernel.pairs import derivative_, differentiable_slopes, steps_between
-from imbalanced_losses._kernel.soft_step import SMALLEST_EXPONENT, no_autocast
+from imbalanced_losses._kernel.pairs import differentiable_slopes, pair_counts, slopes_
+from imbalanced_losses._kernel.soft_step import (
+    decay_,
+    no_autocast,
+    no_denormals_,
+    soft_steps_,
+)
 
+# Sources in a block, and K, the powers of a decay: errors of about 1e-7 in float32 and 1e-14 in
+# float64. Both are chosen from the trade-off of time and error shown in benchmarks/RESULTS.md.
 BLOCK = 32
-# Cells of the [C, M] matrix worked on at a time: bounds memory when there are many classes.
-_CELLS = 2**20
-# Pairwise blocks evaluated at a time: bounds memory and keeps the temporaries in cache.
-_CHUNK = 512
+TERMS = {torch.float32: 11, torch.float64: 22}
+
+# Up to so many pairs for every row, taking them all costs less.
+_PAIRS_PER_ROW = 96
+# Numbers in a temporary, so that a core keeps it in its cache. An accelerator has none of that
+# size; there the bound is one on memory.
+_CELLS = 2**16
+_CELLS_OF_ACCELERATOR = 2**25
 
 
-def soft_counts(ascending: Tensor, weights: Tensor, temperature: Tensor) -> Tensor:
-    """Soft counts of every row, differentiable in the scores.
+def soft_counts(
+    queries: Tensor,
+    sources: Tensor,
+    weights: Tensor,
+    temperature: Tensor,
+    movable: Tensor | None = None,
+) -> Tensor:
+    """Soft counts that the queries take of the sources, differentiable in both.
 
-    A second differentiation works, in O(M^2).
+    A second differentiation works, in O(Q S).
 
     Args:
-        ascending: Scores `[C, M]`, each row of the matrix sorted from low to high, finite.
-        weights: `[C, W, M]`, W weight vectors per class, in the order of `ascending`.
+        queries: `[C, Q]`, finite.
+        sources: `[C, S]`, finite, in any order.
+        weights: `[C, S]`, without gradient.
         temperature: tau > 0, `[]` or `[C]`, without gradient.
+        movable: Columns `[N]` of the sources that may have a gradient; None means all.
 
     Returns:
-        `[C, W, M]`: sum over j of `weights[c, w, j] * sigmoid((s_j - s_i) / tau)`, j = i included.
+        `[C, Q]`: sum over j of `weights[c, j] * sigmoid((sources[c, j] - queries[c, i]) / tau)`.
     """
-    classes, rows = ascending.shape
-    if rows == 0:
-        return ascending.unsqueeze(1).expand_as(weights)
-    at_once = classes if torch.compiler.is_compiling() else max(1, _CELLS // rows)
-    operands = (ascending, weights, temperature.expand(classes))
-    chunks = zip(*(torch.split(operand, at_once) for operand in operands), strict=True)
-    return torch.cat([_SoftCounts.apply(*chunk)[0] for chunk in chunks])  # type: ignore[no-untyped-call]
+    temperature = temperature.expand(len(queries))
+    if torch.compiler.is_compiling():  # it does not take one tensor as two arguments
+        queries = queries.view_as(queries)
+    if queries.shape[1] * sources.shape[1] <= _PAIRS_PER_ROW * (
+        queries.shape[1] + sources.shape[1]
+    ):
+        return pair_counts(queries, sources, weights, temperature)
+    counts: Tensor = _SoftCounts.apply(queries, sources, weights, temperature, movable)[0]  # type: ignore[no-untyped-call]
+    return counts
 
 
 class _SoftCounts(torch.autograd.Function):
     @staticmethod
-    def forward(ascending: Tensor, weights: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
-        with no_autocast(ascending):
-            blocks = _Blocks.cut(ascending, temperature)
-            return blocks.counts_and_slopes(blocks.moments(weights))
+    def forward(
+        queries: Tensor,
+        sources: Tensor,
+        weights: Tensor,
+        temperature: Tensor,
+        movable: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        with no_autocast(queries):
+            return _Field.of(sources, weights, temperature).seen_from(queries)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         _, slopes = output
         ctx.save_for_backward(*inputs, slopes)
         ctx.mark_non_differentiable(slopes)
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, None, None]:
+    def backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
         if grad is None:
-            return None, None, None
-        ascending, weights, temperature, slopes = ctx.saved_tensors
-        # sigma' is even: one kernel serves "i sees j" (slopes) and "j sees i" (pulls).
-        with no_autocast(ascending):
-            if torch.is_grad_enabled():
-                kernel = differentiable_slopes(ascending, ascending, temperature)
-                pulls, slopes = torch.matmul(grad, kernel), torch.matmul(weights, kernel)
-            else:
-                blocks = _Blocks.cut(ascending, temperature)
-                pulls = blocks.slopes(blocks.moments(grad))
-        by_score = (weights * pulls - grad * slopes).sum(1)
-        return by_score / temperature.unsqueeze(1), None, None
+            return None, None, None, None, None
+        queries, sources, weights, temperature, movable, slopes = ctx.saved_tensors
+        grad = grad / temperature.unsqueeze(1)
+        if torch.is_grad_enabled():  # the gradient is to be differentiated again
+            with no_autocast(queries):
+                matrix = differentiable_slopes(queries, sources, temperature)
+                slopes = torch.matmul(matrix, weights.unsqueeze(2)).squeeze(2)
+                pulls = torch.matmul(grad.unsqueeze(1), matrix).squeeze(1)
+            return -grad * slopes, weights * pulls, None, None, None
+        by_source = None
+        if ctx.needs_input_grad[1]:
+            # sigma' is even: the sources see the queries as the queries see them.
+            moved = sources if movable is None else sources.index_select(1, movable)
+            with no_autocast(queries):
+                pulls = _Field.of(queries, grad, temperature).seen_from(moved)[1]
+            if movable is not None:
+                pulls = torch.zeros_like(sources).index_copy_(1, movable, pulls)
+            by_source = weights * pulls
+        return -grad * slopes, by_source, None, None, None
 
 
-class _Sources(NamedTuple):
-    """Weights in blocks, and what lies left and right of each block as K decayed sums."""
+class _Field(NamedTuple):
+    """Sorted sources in blocks, and what lies left and right of each block as K decayed sums.
 
-    weights: Tensor  # [C * B, W, L]
-    left: Tensor  # [C * B, W, K], seen from the block's lowest score
-    right: Tensor  # [C * B, W, K], seen from the block's highest score
+    The blocks of all classes lie along the last dimension, where arithmetic is fastest.
+    """
 
-
-class _Blocks(NamedTuple):
-    """Sorted scores cut into blocks of L, with the powers of their decays to either end."""
-
-    scores: Tensor  # [C * B, L]
-    rates: Tensor  # k / tau for k = 1 .. K, [C, 1, K, 1]
-    from_low: Tensor  # exp(-k (s - lowest) / tau), [C * B, K, L]
-    from_high: Tensor  # exp(-k (highest - s) / tau), [C * B, K, L]
-    shape: tuple[int, int, int]  # C, B and the M rows before padding
+    scores: Tensor  # [L, C * B]
+    weights: Tensor  # [L, C * B]
+    edges: Tensor  # [2, C * B]: where the block begins, and where the next one does
+    rate: Tensor  # [C * B]: 1 / tau
+    sums: Tensor  # [2 K, C * B]: what is left of it, seen from its begin; right, from its end
+    above: Tensor  # [C * B]: the weight to the right of it
 
     @classmethod
-    def cut(cls, ascending: Tensor, temperature: Tensor) -> "_Blocks":
-        classes, rows = ascending.shape
-        count = (rows + BLOCK - 1) // BLOCK
-        # Padding repeats the highest score with weight 0: no gap, no contribution.
-        padding = ascending[:, -1:].expand(classes, count * BLOCK - rows)
+    def of(cls, sources: Tensor, weights: Tensor, temperature: Tensor) -> "_Field":
+        classes, size = sources.shape
+        count = (size + BLOCK - 1) // BLOCK
+        ascending, order = sources.sort(1)
+        # Padding repeats the highest score with weight 0.
+        padding = ascending[:, -1:].expand(classes, count * BLOCK - size)
         scores = torch.cat((ascending, padding), 1).view(classes, count, BLOCK)
-        terms = _terms(scores)
-        powers = torch.arange(1, terms + 1, dtype=scores.dtype, device=scores.device)
-        rates = temperature.reciprocal().view(-1, 1, 1, 1) * powers.view(-1, 1)
-        from_low = _decay((scores[..., :1] - scores).unsqueeze(2) * rates)
-        from_high = _decay((scores - scores[..., -1:]).unsqueeze(2) * rates)
-        return cls(
-            scores.view(-1, BLOCK),
-            rates,
-            from_low.view(-1, terms, BLOCK),
-            from_high.view(-1, terms, BLOCK),
-            (classes, count, rows),
+        weights = F.pad(weights.gather(1, order), (0, count * BLOCK - size)).view_as(scores)
+        begins, end = scores[..., 0], scores[:, -1:, -1]
+        edges = torch.stack((begins, torch.cat((begins[:, 1:], end), 1))).view(2, -1)
+        rate = temperature.reciprocal().unsqueeze(1).expand(classes, count).reshape(-1)
+        blocks = scores.view(-1, BLOCK).t().contiguous(), weights.view(-1, BLOCK).t().contiguous()
+        moments = [
+            _moments(*part) for part in _parts(2 * BLOCK * TERMS[rate.dtype], *blocks, edges, rate)
+        ]
+        sums = _travel(
+            torch.cat(moments, -1).view(2, -1, classes, count),
+            _decays(edges[1] - edges[0], rate).view(-1, classes, count),
         )
+        totals = weights.sum(2)
+        above = totals.sum(1, keepdim=True) - totals.cumsum(1)
+        return cls(*blocks, edges, rate, sums.view(-1, classes * count), above.view(-1))
 
-    def moments(self, weights: Tensor) -> _Sources:
-        """Decayed sums of the weights on either side of every block."""
-        classes, count, rows = self.shape
-        vectors, terms = weights.shape[1], self.from_low.shape[1]
-        padded = F.pad(weights, (0, count * BLOCK - rows)).view(classes, vectors, count, BLOCK)
-        blocked = padded.transpose(1, 2).reshape(-1, vectors, BLOCK)
-        # Sums travel right from each block's highest score and left from its lowest; the leftward
-        # ones are mirrored, so that one scan serves both.
-        rightward = torch.bmm(blocked, self.from_high.transpose(1, 2))
-        leftward = torch.bmm(blocked, self.from_low.transpose(1, 2))
-        by_block = (classes, count, vectors, terms)
-        sums = torch.stack(
-            (
-                rightward.view(by_block).permute(0, 2, 3, 1),
-                leftward.view(by_block).permute(0, 2, 3, 1).flip(-1),
-            )
-        )
-        low = self.scores[:, 0].view(classes, count)
-        high = self.scores[:, -1].view(classes, count)
-        decays = torch.stack(
-            (
-                self._decay_across(high[:, :-1] - high[:, 1:]),
-                self._decay_across(low[:, :-1] - low[:, 1:]).flip(-1),
-            )
-        )
-        running = _scan(sums, F.pad(decays, (1, 0)))
-        gap = self._decay_across(high[:, :-1] - low[:, 1:])
-        left = F.pad(running[0, ..., :-1] * gap, (1, 0))
-        right = F.pad(running[1].flip(-1)[..., 1:] * gap, (0, 1))
-        # Batched products are fast on contiguous operands only.
-        seen = torch.stack((left, right)).permute(0, 1, 4, 2, 3).contiguous()
-        return _Sources(blocked, *seen.view(2, -1, vectors, terms))
+    def seen_from(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums with the kernels sigma and sigma', each of the shape of `queries`."""
+        classes = len(queries)
+        begins = self.edges[0].view(classes, -1)
+        block = torch.searchsorted(begins[:, 1:].contiguous(), queries.contiguous(), right=True)
+        block += torch.arange(classes, device=block.device).unsqueeze(1) * begins.shape[1]
+        parts = _parts(BLOCK, block.view(-1), queries.reshape(-1))
+        seen = torch.cat([self._seen(*part) for part in parts], 1)
+        counts, slopes = seen.view(2, *queries.shape)
+        return counts, slopes
 
-    def counts_and_slopes(self, sources: _Sources) -> tuple[Tensor, Tensor]:
-        """Sums with the kernels sigma and sigma'."""
-        classes, count, _ = self.shape
-        totals = sources.weights.sum(-1).view(classes, count, -1)
-        above = (totals.sum(1, keepdim=True) - totals.cumsum(1)).view(-1, totals.shape[-1], 1)
-        series = _coefficients(_COUNT_SERIES, self.scores)
-        far = torch.baddbmm(above, sources.right * series, self.from_high, alpha=-1)
-        far = torch.baddbmm(far, sources.left * series, self.from_low)
-        near_counts, near_slopes = [], []
-        for weights, sigma in self._pairs(sources.weights):
-            near_counts.append(torch.bmm(weights, sigma))
-            near_slopes.append(torch.bmm(weights, derivative_(sigma)))
-        counts = self._in_rows(far + torch.cat(near_counts))
-        return counts, self._in_rows(self._far_slopes(sources) + torch.cat(near_slopes))
-
-    def slopes(self, sources: _Sources) -> Tensor:
-        """Sums with the kernel sigma' alone."""
-        pairs = self._pairs(sources.weights)
-        near = [torch.bmm(weights, derivative_(sigma)) for weights, sigma in pairs]
-        return self._in_rows(self._far_slopes(sources) + torch.cat(near))
-
-    def _far_slopes(self, sources: _Sources) -> Tensor:
-        series = _coefficients(_SLOPE_SERIES, self.scores)
-        far = torch.bmm(sources.right * series, self.from_high)
-        return torch.baddbmm(far, sources.left * series, self.from_low)
-
-    def _pairs(self, weights: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Chunk after chunk of blocks: weights, and sigma of all pairs `[n, L (j), L (i)]`."""
-        rate = self.rates[:, 0, 0, 0].repeat_interleave(self.shape[1]).view(-1, 1, 1)
-        chunk = len(weights) if torch.compiler.is_compiling() else _CHUNK
-        chunks = (torch.split(tensor, chunk) for tensor in (self.scores, weights, rate))
-        for s, w, r in zip(*chunks, strict=True):
-            yield w, steps_between(s, s, r)
-
-    def _decay_across(self, gap: Tensor) -> Tensor:
-        """Powers of the decay over gaps `[C, n]`, none positive, between blocks: `[C, 1, K, n]`."""
-        return _decay(gap[:, None, None, :] * self.rates)
-
-    def _in_rows(self, blocked: Tensor) -> Tensor:
-        classes, count, rows = self.shape
-        by_block = blocked.view(classes, count, -1, BLOCK).transpose(1, 2)
-        # Negative padding crops to a length that the compiler knows to be the M it began with.
-        return F.pad(by_block.reshape(classes, -1, count * BLOCK), (0, rows - count * BLOCK))
+    def _seen(self, block: Tensor, query: Tensor) -> Tensor:
+        scores, weights, edges, rate, sums, above = (t.index_select(-1, block) for t in self)
+        far = _decays((edges - query).abs_(), rate).flatten(0, 1).mul_(sums)
+        steps = soft_steps_((scores - query).mul_(rate))
+        near_counts = (steps * weights).sum(0).add_(above)
+        near_slopes = slopes_(steps).mul_(weights).sum(0)
+        return torch.stack((near_counts, near_slopes)).add_(_coefficients(query) @ far)
 
 
-def _decay(exponent: Tensor) -> Tensor:
-    return exponent.clamp_(min=SMALLEST_EXPONENT).exp_()
+def _parts(height: int, *columns: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """So many columns of all of these at a time that temporaries of `height` numbers each fit."""
+    if torch.compiler.is_compiling():
+        return iter([columns])
+    cells = _CELLS if columns[0].device.type == "cpu" else _CELLS_OF_ACCELERATOR
+    return zip(*(torch.split(t, max(1, cells // height), -1) for t in columns), strict=True)
 
 
-def _scan(sums: Tensor, decays: Tensor) -> Tensor:
-    """y_b = sums_b + decays_b y_(b-1) along the last dimension, by doubling."""
-    step, length = 1, sums.shape[-1]
-    while step < length:
-        carried = decays[..., step:] * sums[..., :-step]
-        sums = torch.cat((sums[..., :step], sums[..., step:] + carried), -1)
-        decays = decays * F.pad(decays[..., :-step], (step, 0))
-        step *= 2
+def _decays(distance: Tensor, rate: Tensor) -> Tensor:
+    """exp(-k distance rate) for k = 1 .. K, in a dimension before the last."""
+    powers = torch.arange(1, TERMS[rate.dtype] + 1, dtype=rate.dtype, device=rate.device)
+    return decay_((distance * -rate).unsqueeze(-2) * powers.unsqueeze(1))
+
+
+def _moments(scores: Tensor, weights: Tensor, edges: Tensor, rate: Tensor) -> Tensor:
+    """Weights of every block, decayed on the way to its begin and to its end: `[2, K, n]`."""
+    decays = _decays((scores - edges.unsqueeze(1)).abs_(), rate)
+    return decays.mul_(weights.unsqueeze(1)).sum(1)
+
+
+def _travel(moments: Tensor, across: Tensor) -> Tensor:
+    """What arrives at the begin of every block from its left, and at its end from its right.
+
+    Args:
+        moments: `[2, K, C, B]`: of every block at its begin, and at its end.
+        across: `[K, C, B]`: decays from one edge of a block to the other.
+
+    Returns:
+        `[2, K, C, B]`.
+    """
+    begin, end = moments.permute(0, 3, 1, 2)
+    across = across.permute(2, 0, 1)
+    # Moments at the ends travel right, those at the begins left: one scan with a mirror image.
+    sums = _scan(torch.stack((end, begin.flip(0)), 1), torch.stack((across, across.flip(0)), 1))
+    arriving = torch.cat((torch.zeros_like(sums[:1]), sums[:-1]))
+    from_left, from_right = arriving.unbind(1)
+    return torch.stack((from_left, from_right.flip(0))).permute(0, 2, 3, 1).contiguous()
+
+
+def _scan(terms: Tensor, decays: Tensor) -> Tensor:
+    """y_b = terms_b + decays_b y_(b-1) along the first dimension.
+
+    Every two steps are joined into one, until few are left.
+    """
+    length = len(terms)
+    if length <= 4:
+        result = [terms[0]]
+        for term, decay in zip(terms[1:], decays[1:], strict=True):
+            result.append(torch.addcmul(term, decay, result[-1]))
+        return torch.stack(result)
+    second, second_decays = terms[1::2], decays[1::2]
+    first, first_decays = terms[: len(second) * 2 : 2], decays[: len(second) * 2 : 2]
+    sums = torch.empty_like(terms)
+    sums[1::2] = _scan(
+        torch.addcmul(second, second_decays, first), no_denormals_(second_decays * first_decays)
+    )
+    sums[0] = terms[0]
+    sums[2::2] = torch.addcmul(terms[2::2], decays[2::2], sums[1 : length - 1 : 2])
     return sums
 
 
-def _terms(scores: Tensor) -> int:
-    """K, the number of powers: error about 1e-7 relative in float32, 1e-14 in float64."""
-    return 22 if scores.dtype == torch.float64 else 11
+def _coefficients(like: Tensor) -> Tensor:
+    """How the far sums of either side enter the count and the slope, `[2, 2 K]`."""
+    make = _coefficient_tensor if torch.compiler.is_compiling() else _kept_coefficients
+    return make(TERMS[like.dtype], like.dtype, like.device)
 
 
-def _coefficients(series: dict[int, list[float]], scores: Tensor) -> Tensor:
-    coefficients = tuple(series[_terms(scores)])
-    if torch.compiler.is_compiling():
-        return torch.tensor(coefficients, dtype=scores.dtype, device=scores.device)
-    return _kept(coefficients, scores.dtype, scores.device)
+def _coefficient_tensor(terms: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    counts, slopes = _series(terms, derivative=False), _series(terms, derivative=True)
+    rows = [[*counts, *(-c for c in counts)], [*slopes, *slopes]]
+    return torch.tensor(rows, dtype=dtype, device=device)
 
 
-@lru_cache
-def _kept(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Kept on its device: a tensor made from a list is a copy that an accelerator waits for."""
-    return torch.tensor(values, dtype=dtype, device=device)
+# A tensor made from a list is a copy that an accelerator waits for.
+_kept_coefficients = lru_cache(_coefficient_tensor)
 
 
 def _monomials(chebyshev: list[float]) -> list[float]:
@@ -262,7 +281,3 @@ def _series(terms: int, *, derivative: bool) -> list[float]:
     else:
         chebyshev = [2 / root * (-rho) ** n for n in range(terms)]
     return _monomials([chebyshev[0], *(2 * c for c in chebyshev[1:])])
-
-
-_COUNT_SERIES = {terms: _series(terms, derivative=False) for terms in (11, 22)}
-_SLOPE_SERIES = {terms: _series(terms, derivative=True) for terms in (11, 22)}

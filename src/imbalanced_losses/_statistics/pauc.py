@@ -6,17 +6,13 @@ import torch
 from torch import Tensor
 
 from imbalanced_losses import _checks
-from imbalanced_losses._eager import readable
-from imbalanced_losses._kernel.pairs import weighted_steps
 from imbalanced_losses._kernel.quantile import INTERPOLATIONS, masked_quantiles
 from imbalanced_losses._kernel.soft_rank import soft_counts
 from imbalanced_losses._kernel.soft_step import soft_step
-from imbalanced_losses._pool import Pool
+from imbalanced_losses._pool import Pool, Selection, select
 from imbalanced_losses._statistics.per_class import PerClass, loss_of
 
 _SMALLEST_SCALE = 1e-12
-# What the engine spends on a row, in pairs.
-_PAIRS_PER_ROW = 128
 
 
 class PAUCSettings(NamedTuple):
@@ -73,16 +69,15 @@ def pauc_at_budget(
         safe_tau = torch.where(has_scale, tau, 1.0)
         safe_knots = torch.where(has_scale.unsqueeze(1), knots, 0.0)
         # Scale and band of a poisoned class mean nothing, so they do not keep its NaN from showing.
-        usable = (has_scale | pool.poisoned) & iid_negative.any(1)
-    numerator = pool.positive & pool.live if settings.pos_numerator == "live" else pool.positive
+        usable = (has_scale | pool.poisoned) & (iid_negative.sum(1) > 0)
+    positive = pool.positive & pool.live if settings.pos_numerator == "live" else pool.positive
+    numerator = select(pool, positive)
     if settings.surrogate == "pairwise":
-        band = negative & _in_band(pool.scores, knots)
-        usable = usable & (band.any(1) | pool.poisoned)
-        terms, order = _share_outranked(pool.scores, numerator, band, safe_tau)
-        counted, weight = numerator.gather(1, order), pool.weight[order]
+        band = select(pool, negative & _in_band(pool.scores, knots))
+        usable = usable & (band.inside.any(1) | pool.poisoned)
+        terms = _share_outranked(numerator.scores, band, safe_tau)
     else:
-        terms = _trapezoid(pool.scores, safe_knots, safe_tau)
-        counted, weight = numerator, pool.weight
+        terms = _trapezoid(numerator.scores, safe_knots, safe_tau)
     diagnostics = None
     if diagnose:
         diagnostics = PAUCDiagnostics(
@@ -90,11 +85,10 @@ def pauc_at_budget(
             knots[:, -1],
             tau,
             (iid_negative & _in_band(pool.scores, knots)).sum(1),
-            _variance(terms.detach(), counted),
+            _variance(terms.detach(), numerator.inside),
             (pool.positive & pool.live).sum(1),
         )
-    mass = counted.to(terms.dtype) * weight
-    return loss_of(pool, terms, mass, usable), diagnostics
+    return loss_of(pool, terms, numerator.mass, usable), diagnostics
 
 
 def _in_band(scores: Tensor, knots: Tensor) -> Tensor:
@@ -121,51 +115,12 @@ def _trapezoid(scores: Tensor, knots: Tensor, tau: Tensor) -> Tensor:
     return (above[:, :-1] + above[:, 1:]).sum(1) / (2 * intervals)
 
 
-def _share_outranked(
-    scores: Tensor, numerator: Tensor, band: Tensor, tau: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Mean over the band's rows j of sigma((s_i - s_j) / tau) for the rows i of the numerator.
-
-    Returns the means `[C, K]` and the rows `[C, K]` of the pool that they belong to, which hold
-    every row of the numerator; means of other rows have no use.
-    """
-    if readable(scores):
-        # Reading counts costs nothing here. The rows involved are often few, and where one side
-        # is very short all pairs cost less than the engine.
-        positives, negatives = (int(side.sum(1).max()) for side in (numerator, band))
-        if positives * negatives <= _PAIRS_PER_ROW * (positives + negatives):
-            return _by_pairs(scores, _rows(numerator, positives), band, _rows(band, negatives), tau)
-        involved = numerator | band
-        width = int(involved.sum(1).max())
-    else:
-        involved = numerator | band
-        width = involved.shape[1]
-    return _by_engine(scores, involved, width, band, tau)
-
-
-def _by_pairs(
-    scores: Tensor, positives: Tensor, band: Tensor, negatives: Tensor, tau: Tensor
-) -> tuple[Tensor, Tensor]:
-    inside = band.gather(1, negatives).to(scores.dtype)
-    share = inside / inside.sum(1, keepdim=True).clamp(min=1)
-    high, low = scores.gather(1, positives), scores.gather(1, negatives)
-    return weighted_steps(high, low, share, tau), positives
-
-
-def _by_engine(
-    scores: Tensor, involved: Tensor, width: int, band: Tensor, tau: Tensor
-) -> tuple[Tensor, Tensor]:
-    last = torch.finfo(scores.dtype).max
-    descending, order = torch.where(involved, scores, -last).topk(width)
-    inside = band.gather(1, order).to(scores.dtype)
-    # The engine counts rows above; mirrored scores turn them into rows below.
-    outranked = soft_counts(-descending, inside.unsqueeze(1), tau).squeeze(1)
-    return outranked / inside.sum(1, keepdim=True).clamp(min=1), order
-
-
-def _rows(member: Tensor, width: int) -> Tensor:
-    """Positions `[C, width]` of the members of each class, members first."""
-    return member.to(torch.uint8).topk(width).indices
+def _share_outranked(scores: Tensor, band: Selection, tau: Tensor) -> Tensor:
+    """Mean over the rows j of the band of sigma((s_i - s_j) / tau), `[C, K]` like `scores`."""
+    inside = band.inside.to(scores.dtype)
+    # Soft counts are of rows above; mirrored scores turn them into rows below.
+    outranked = soft_counts(-scores, -band.scores, inside, tau)
+    return outranked / inside.sum(1, keepdim=True).clamp(min=1)
 
 
 def _variance(terms: Tensor, member: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from torch import Tensor
 from imbalanced_losses import _checks
 from imbalanced_losses._kernel.quantile import INTERPOLATIONS, masked_quantiles
 from imbalanced_losses._kernel.soft_step import soft_step
-from imbalanced_losses._pool import Pool
+from imbalanced_losses._pool import Pool, select
 from imbalanced_losses._statistics.per_class import PerClass, loss_of
 
 
@@ -23,9 +23,10 @@ def recall_at_quantile(
 
     A class is valid with at least one positive.
     """
-    valid = pool.positive.any(1)
+    positives = select(pool, pool.positive)
+    valid = positives.inside.any(1)
     with torch.no_grad():
         theta = masked_quantiles(pool.scores, pool.valid, [1 - quantile], interpolation)
         theta = torch.where(valid.unsqueeze(1), theta, 0.0)
-    found = soft_step((pool.scores - theta) / temperature)
-    return loss_of(pool, found, pool.positive.to(found.dtype) * pool.weight, valid)
+    found = soft_step((positives.scores - theta) / temperature)
+    return loss_of(pool, found, positives.mass, valid)
