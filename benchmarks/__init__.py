@@ -1,1 +1,1 @@
-"""Speed and memory of the losses beside torch and an earlier release: `python -m benchmarks`."""
+"""Speed, memory and accuracy of the losses beside torch and their peers: `python -m benchmarks`."""

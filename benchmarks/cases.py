@@ -1,13 +1,13 @@
-"""What is measured: the list of cases, and one training step of each under an implementation."""
+"""What is measured: one declarative list of cases, each with its goals."""
 
-import importlib
-import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-import torch
-import torch.nn.functional as F
+from benchmarks.goals import Goal, at_most, faster, megabytes, milliseconds, no_more_memory, passes
+
+PEER = "imbalanced-losses"
 
 
 @dataclass(frozen=True)
@@ -17,22 +17,26 @@ class Case:
     Attributes:
         loss: Name of the loss's class in `imbalanced_losses`.
         shape: Shape of the logits; dim 1 holds the classes.
-        settings: Constructor arguments beside the number of classes and the queue size.
         queue: Queue size of a ranking loss, None for a pointwise loss.
-        positives: Share of positives of a one-class case.
-        peer_goal: The peer's median time over ours must be at least this.
-        torch_goal: Our median time over that of torch's own loss must be at most this.
-        memory_goal: Our extra memory in MiB must be at most this.
+        goals: Bounds on our median of forward and backward, on one thread.
+        settings: Constructor arguments beside the number of classes and the queue size.
+        positives: Share of positives where there is one class; of several, each has an equal share.
+        dtype: Name of the logits' dtype.
+        device: "cpu" or "cuda".
+        mode: "eager" or "compiled".
+        sweep: Title of the series of growing sizes that the case belongs to.
     """
 
     loss: str
     shape: tuple[int, ...]
-    settings: Mapping[str, Any] = field(default_factory=dict)
     queue: int | None = None
+    goals: tuple[Goal, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
     positives: float = 0.01
-    peer_goal: float | None = None
-    torch_goal: float | None = None
-    memory_goal: float | None = None
+    dtype: str = "float32"
+    device: str = "cpu"
+    mode: str = "eager"
+    sweep: str = ""
 
     @property
     def name(self) -> str:
@@ -40,104 +44,116 @@ class Case:
         options = ", ".join(str(value) for value in self.settings.values())
         return f"{self.loss.removesuffix('Loss')}{f' ({options})' if options else ''}"
 
+    @property
+    def size(self) -> str:
+        """The shape and the queue, and what departs from float32, CPU and eager."""
+        usual = {"dtype": "float32", "device": "cpu", "mode": "eager"}
+        unusual = [
+            value for name, default in usual.items() if (value := getattr(self, name)) != default
+        ]
+        queue = [] if self.queue is None else [f"queue {self.queue}"]
+        return " ".join(["x".join(map(str, self.shape)), *queue, *unusual])
 
-def _pointwise() -> list[Case]:
-    shapes = [(8192, 1000), (65536, 10), (8, 21, 128, 128)]
-    return [
-        *(Case("SoftmaxFocalLoss", shape, torch_goal=1.0) for shape in shapes),
-        Case("SoftmaxFocalLoss", (256, 5)),
-        Case("SigmoidFocalLoss", (65536, 10), torch_goal=2.3),
-        Case("SigmoidFocalLoss", (256, 5)),
-    ]
+    @property
+    def key(self) -> str:
+        """What tells the case from every other."""
+        return f"{self.name} {self.size}"
+
+    @property
+    def classes(self) -> int:
+        """C, the number of one-vs-rest problems."""
+        return self.shape[1]
+
+    @property
+    def rows(self) -> int:
+        """M, the rows of a ranking loss's pool: the batch and the queue."""
+        return self.shape[0] + (self.queue or 0)
+
+    @property
+    def positive_rows(self) -> float:
+        """P, the expected number of positives of a class in the pool."""
+        return self.rows * (self.positives if self.classes == 1 else 1 / self.classes)
 
 
-def _ranking() -> list[Case]:
-    sizes = [((1024, 10), 8192), ((15360, 10), 0), ((256, 5), 1024), ((256, 1), 8192)]
-    smooth_ap_goals = [20.0, 50.0, 1.0, 1.0]
-    rest: list[tuple[str, dict[str, Any]]] = [
-        ("RecallAtQuantileLoss", {}),
-        ("PAUCAtBudgetLoss", {"surrogate": "trapezoid"}),
-        ("PAUCAtBudgetLoss", {"surrogate": "pairwise"}),
-    ]
-    return [
-        *(
-            Case("SmoothAPLoss", shape, queue=queue, peer_goal=goal)
-            for (shape, queue), goal in zip(sizes, smooth_ap_goals, strict=True)
-        ),
-        *(
-            Case(loss, shape, settings, queue=queue, peer_goal=1.0)
-            for loss, settings in rest
-            for shape, queue in [*sizes, ((1024, 100), 8192)]
-        ),
-    ]
+smooth_ap = partial(Case, "SmoothAPLoss")
+recall = partial(Case, "RecallAtQuantileLoss")
+trapezoid = partial(Case, "PAUCAtBudgetLoss", settings={"surrogate": "trapezoid"})
+pairwise = partial(Case, "PAUCAtBudgetLoss", settings={"surrogate": "pairwise"})
+softmax_focal = partial(Case, "SoftmaxFocalLoss")
+sigmoid_focal = partial(Case, "SigmoidFocalLoss")
 
+RANKING = (smooth_ap, recall, trapezoid, pairwise)
+THRESHOLDS = (recall, trapezoid, pairwise)
+POINTWISE = (softmax_focal, sigmoid_focal)
 
-CASES = [*_ranking(), *_pointwise()]
-SCALING = [
-    *(Case("SmoothAPLoss", (2**k, 1), queue=0) for k in range(16, 20)),
-    Case("SmoothAPLoss", (2**20, 1), queue=0, memory_goal=1500),
+CHEAP = at_most(3)
+BELOW_CE = (at_most(0.8), no_more_memory())
+
+CASES = [
+    # Large pools.
+    smooth_ap((15360, 10), 0, (faster(PEER, 100),)),
+    smooth_ap((1024, 10), 8192, (faster(PEER, 50),)),
+    smooth_ap((256, 1), 8192, (faster(PEER, 1.5),)),
+    *(loss((15360, 10), 0, (faster(PEER, 2),)) for loss in THRESHOLDS),
+    *(loss((1024, 10), 8192, (faster(PEER, 2),)) for loss in THRESHOLDS),
+    *(loss((1024, 100), 8192, (faster(PEER, 10),)) for loss in THRESHOLDS),
+    *(loss((256, 1), 8192) for loss in THRESHOLDS),
+    *(loss((1024, 10), 8192, mode="compiled") for loss in RANKING),
+    smooth_ap((1024, 10), 8192, dtype="bfloat16"),
+    # Dense logits.
+    softmax_focal((8192, 1000), goals=BELOW_CE),
+    softmax_focal((65536, 10), goals=BELOW_CE),
+    softmax_focal((8, 21, 128, 128), goals=BELOW_CE),
+    softmax_focal((65536, 10), mode="compiled"),
+    sigmoid_focal((65536, 10), goals=(at_most(1.6),)),
+    sigmoid_focal((65536, 10), goals=(at_most(1.2),), mode="compiled"),
+    *(loss((65536, 10), dtype="bfloat16") for loss in POINTWISE),
+    # Small batches, where the number of operators decides.
+    smooth_ap((256, 5), 1024, (CHEAP, faster(PEER, 3))),
+    *(loss((256, 5), 1024, (CHEAP,)) for loss in THRESHOLDS),
+    *(loss((256, 5), 1024, (CHEAP,), mode="compiled") for loss in RANKING),
+    *(loss((256, 5), 0, (CHEAP,), mode=mode) for mode in ("eager", "compiled") for loss in RANKING),
+    *(
+        loss((256, 5), None, (CHEAP,), mode=mode)
+        for mode in ("eager", "compiled")
+        for loss in POINTWISE
+    ),
+    smooth_ap((255, 5), 0),
+    # Growing sizes.
+    *(
+        loss((4**k, 1), 0, sweep="Rows, one class, 1 % positives")
+        for k in range(5, 10)
+        for loss in RANKING
+    ),
+    smooth_ap(
+        (4**10, 1), 0, (milliseconds(1000), megabytes(600)), sweep="Rows, one class, 1 % positives"
+    ),
+    *(loss((4**10, 1), 0, sweep="Rows, one class, 1 % positives") for loss in THRESHOLDS),
+    *(smooth_ap((4096, 10**k), 0, sweep="Classes, 4,096 rows") for k in (1, 2)),
+    smooth_ap((4096, 1000), 0, (megabytes(600),), sweep="Classes, 4,096 rows"),
+    # An accelerator.
+    *(
+        softmax_focal((65536, 1000), goals=(passes(4.5),), device="cuda", mode=mode)
+        for mode in ("eager", "compiled")
+    ),
+    smooth_ap((2**20, 1), 0, (milliseconds(30),), device="cuda"),
+    smooth_ap((15360, 10), 0, (faster(PEER, 1),), device="cuda"),
+    *(loss((1024, 10), 8192, device="cuda") for loss in RANKING),
+    *(loss((256, 5), 1024, device="cuda") for loss in RANKING),
+    sigmoid_focal((65536, 10), device="cuda"),
 ]
-EXPONENT_GOAL = 1.2
 
-QUICK_CASES = [
-    Case("SmoothAPLoss", (64, 3), queue=64),
-    Case("SoftmaxFocalLoss", (64, 3)),
+ROWS = "Rows of a quick look"
+QUICK = [
+    *(loss((128, 4), 128, (CHEAP,)) for loss in RANKING),
+    *(loss((256, 4), goals=(CHEAP,)) for loss in POINTWISE),
+    smooth_ap((60, 3), 0),
+    softmax_focal((256, 4), dtype="bfloat16"),
+    softmax_focal((256, 4), mode="compiled"),
+    *(smooth_ap((rows, 1), 0, (megabytes(600),), sweep=ROWS) for rows in (200, 800, 3200)),
 ]
-QUICK_SCALING = [Case("SmoothAPLoss", (2**k, 1), queue=0) for k in (10, 11, 12)]
 
 
-def training_step(case: Case, implementation: str) -> Callable[[], None]:
-    """Return a function that does one forward and backward pass on the next of a few batches.
-
-    The queue is full when this returns, and as many different batches go round as fill it once,
-    so that the pool is one of distinct rows.
-    """
-    count = 1 if not case.queue else -(-case.queue // case.shape[0]) + 1
-    batches = [_batch(case, torch.Generator().manual_seed(seed)) for seed in range(count)]
-    loss = _torch_loss(case) if implementation == "torch" else _package_loss(case)
-    if case.queue and implementation != "torch":
-        with torch.no_grad():
-            for logits, targets in batches:
-                loss(logits, targets)
-    turn = itertools.cycle(batches)
-
-    def step() -> None:
-        logits, targets = next(turn)
-        logits.grad = None
-        torch.autograd.backward(loss(logits, targets))
-
-    return step
-
-
-def _batch(case: Case, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits in which the target's is shifted up by 1: a ranking neither random nor perfect."""
-    rows, classes, *rest = case.shape
-    logits = torch.randn(case.shape, generator=generator)
-    if case.loss == "SigmoidFocalLoss":
-        targets = (torch.rand(case.shape, generator=generator) < 1 / classes).float()
-        logits += targets
-    elif classes == 1:
-        targets = (torch.rand(rows, generator=generator) < case.positives).long()
-        logits += targets[:, None]
-    else:
-        targets = torch.randint(classes, (rows, *rest), generator=generator)
-        logits += F.one_hot(targets, classes).movedim(-1, 1)
-    return logits.requires_grad_(), targets
-
-
-def _package_loss(case: Case) -> Callable[..., torch.Tensor]:
-    ranking = {} if case.queue is None else {"num_classes": case.shape[1], "queue_size": case.queue}
-    package = importlib.import_module("imbalanced_losses")
-    loss: torch.nn.Module = getattr(package, case.loss)(**case.settings, **ranking)
-    return loss
-
-
-def _torch_loss(case: Case) -> Callable[..., torch.Tensor]:
-    """Torch's own loss for the same targets."""
-    if case.loss == "SigmoidFocalLoss":
-        return F.binary_cross_entropy_with_logits
-    if case.shape[1] == 1:
-        return lambda logits, targets: F.binary_cross_entropy_with_logits(
-            logits[:, 0], targets.float()
-        )
-    return F.cross_entropy
+def find(key: str) -> Case:
+    """The case with this key."""
+    return next(case for case in [*CASES, *QUICK] if case.key == key)

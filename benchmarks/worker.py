@@ -1,90 +1,95 @@
-"""A process that holds one implementation and measures what it is asked to, a JSON line a request.
+"""A process that holds one implementation and does what it is asked, a JSON line a request.
 
 Two packages of one import name cannot live in one process, so each implementation has its own.
 """
 
 import argparse
-import ctypes
-import importlib.metadata
 import json
-import re
+import os
 import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
+import warnings
 from typing import Any
 
 import torch
 
-from benchmarks import cases
-
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
-
-
-def measure(step: Callable[[], None], count: int, clock: Callable[[], float]) -> list[float]:
-    """Return the seconds of each of `count` steps."""
-    seconds = []
-    for _ in range(count):
-        start = clock()
-        step()
-        seconds.append(clock() - start)
-    return seconds
+from benchmarks import accuracy, cases, measure
+from benchmarks.implementations import IMPLEMENTATIONS, Implementation
+from benchmarks.steps import TrainingStep
 
 
-def extra_memory(step: Callable[[], None]) -> float | None:
-    """Return the MiB by which one step raises the resident memory, None where Linux does not tell.
+class Worker:
+    """The present case under one implementation."""
 
-    Free memory is given back first, else a step could live in what an earlier one left behind.
-    """
-    peak_reset = Path("/proc/self/clear_refs")
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-        peak_reset.write_text("5")
-        before = _status_mib("VmRSS")
-        step()
-        return _status_mib("VmHWM") - before
-    except (OSError, AttributeError):
-        return None
+    def __init__(self, implementation: Implementation) -> None:
+        self.implementation = implementation
+        self.step: TrainingStep | None = None
 
+    def answer(self, request: dict[str, Any]) -> Any:
+        """Do one request; each is a method that takes the request's other fields."""
+        return getattr(self, request.pop("do"))(**request)
 
-def _status_mib(key: str) -> float:
-    found = re.search(rf"{key}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    if found is None:
-        raise OSError(f"/proc/self/status has no {key}")
-    return int(found[1]) / 1024
+    def version(self) -> str:
+        """The version of the implementation."""
+        return self.implementation.version()
 
+    def prepare(self, key: str) -> float:
+        """Make the loss of a case, warm it up, and return the seconds of one step."""
+        self.step = None
+        case = cases.find(key)
+        self.step = TrainingStep(case, self.implementation.make)
+        self.step()
+        start = time.perf_counter()
+        self.step()
+        if case.device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
 
-def _version(implementation: str) -> str:
-    if implementation == "torch":
-        return torch.__version__
-    return importlib.metadata.version("imbalanced-losses")
+    def times(self, count: int) -> measure.Times:
+        """Milliseconds of forward, backward and both."""
+        return measure.times(self._prepared(), count)
+
+    def memory(self) -> float | None:
+        """Peak extra MiB of a step."""
+        step = self._prepared()
+        return measure.extra_memory(step, step.case.device)
+
+    def launches(self) -> measure.Launches:
+        """Operators and synchronisations of a step."""
+        return measure.launches(self._prepared())
+
+    def accuracy(self) -> accuracy.Accuracy:
+        """Errors of value and gradient against float64."""
+        return accuracy.of(self._prepared())
+
+    def _prepared(self) -> TrainingStep:
+        if self.step is None:
+            raise RuntimeError("no case is prepared.")
+        return self.step
 
 
 def main() -> None:
     """Answer requests from standard input until it closes."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("implementation", choices=["ours", "peer", "torch"])
+    parser.add_argument("implementation", choices=list(IMPLEMENTATIONS))
     parser.add_argument("--package", help="folder that holds the package to import")
+    parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
+    # What a package prints must not mix with the answers.
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    warnings.simplefilter("ignore")
     if arguments.package:
         sys.path.insert(0, arguments.package)
-    torch.set_num_threads(1)
-
-    step: Callable[[], None] = lambda: None  # noqa: E731
+    torch.set_num_threads(arguments.threads)
+    worker = Worker(IMPLEMENTATIONS[arguments.implementation])
     for line in sys.stdin:
-        request = json.loads(line)
-        answer: Any
-        if request["do"] == "version":
-            answer = _version(arguments.implementation)
-        elif request["do"] == "prepare":
-            case = getattr(cases, request["list"])[request["index"]]
-            step = cases.training_step(case, arguments.implementation)
-            answer = min(measure(step, 2, time.perf_counter))
-        elif request["do"] == "time":
-            answer = measure(step, request["count"], CLOCKS[request["clock"]])
-        else:
-            answer = extra_memory(step)
-        print(json.dumps(answer), flush=True)
+        try:
+            answer = {"answer": worker.answer(json.loads(line))}
+        except Exception as error:
+            # Whatever a package raises is a result: a row that says why it has no numbers.
+            answer = {"error": f"{type(error).__name__}: {error}".splitlines()[0][:300]}
+        print(json.dumps(answer), file=answers, flush=True)
 
 
 if __name__ == "__main__":
