@@ -95,7 +95,7 @@ def _largest(values: Tensor, depth: int) -> Tensor:
 
 
 def _from_bins(values: Tensor, member: Tensor, count: Tensor, rank: Tensor) -> Tensor:
-    """Members at `rank` `[C, Q]`: counting finds the bins that hold them, and only those are sorted.
+    """Members at `rank` `[C, Q]`: only the bins that hold them are sorted.
 
     Reads how much that is, so for readable tensors alone.
     """
