@@ -1,5 +1,6 @@
 """The pool a ranking statistic reads: live and queued rows, perhaps a subsample of them."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -19,25 +20,28 @@ class Pool(NamedTuple):
     weight: Tensor  # [M]
     iid: Tensor  # [M] bool
     live: Tensor  # [M] bool: rows of this batch, which carry gradient
-    poisoned: Tensor  # [C] bool: a valid score was not finite
+    poisoned: Tensor | None = None  # [C] bool: a valid score was not finite; None: in no class
     movable: Tensor | None = None  # [N]: columns of all live rows and perhaps of others; None: all
 
 
-def finite_rows(rows: Rows) -> tuple[Rows, Tensor]:
-    """The rows with finite scores, 0 where there was none, and the cells `[C, N]` that broke.
+def finite_rows(rows: Rows) -> tuple[Rows, Tensor | None]:
+    """Rows with finite scores, 0 where there was none, and the cells `[C, N]` that broke.
 
-    A broken cell is one that counts and is not finite. The gradient of nan_to_num is a product: the
-    NaN of a poisoned class reaches all its cells, while that of where is exactly 0 in ignored ones.
+    A broken cell is one that counts and is not finite; None where it is free to see that all scores
+    are finite. The gradient of nan_to_num is a product: the NaN of a poisoned class reaches all its
+    cells, while that of where is exactly 0 in ignored ones.
     """
+    if readable(rows.scores) and math.isfinite(rows.scores.detach().sum()):
+        return rows, None
     counted = rows.label != IGNORED
     scores = torch.where(counted, rows.scores, 0.0)
     broken = ~scores.isfinite()
     return rows._replace(scores=scores.nan_to_num(0.0, 0.0, 0.0)), broken
 
 
-def pool_of(rows: Rows, broken: Tensor) -> Pool:
+def pool_of(rows: Rows, live_rows: int, broken: Tensor | None) -> Pool:
     """The pool of `rows`, of which the last are the live ones that `broken` `[C, N]` tells of."""
-    count, live_count = rows.label.shape[1], broken.shape[1]
+    count = rows.label.shape[1]
     column = torch.arange(count, device=rows.label.device)
     return Pool(
         scores=rows.scores,
@@ -45,9 +49,9 @@ def pool_of(rows: Rows, broken: Tensor) -> Pool:
         valid=rows.label != IGNORED,
         weight=rows.weight,
         iid=rows.iid,
-        live=column >= count - live_count,
-        movable=None if live_count == count else column[count - live_count :],
-        poisoned=broken.any(1),
+        live=column >= count - live_rows,
+        poisoned=None if broken is None else broken.any(1),
+        movable=None if live_rows == count else column[count - live_rows :],
     )
 
 
@@ -59,23 +63,26 @@ class Selection(NamedTuple):
     mass: Tensor  # [C, K]: the rows' weight inside, 0 outside
 
 
-def select(pool: Pool, member: Tensor) -> Selection:
+def select(pool: Pool, member: Tensor, *, above: int = 0) -> Selection:
     """Rows of the pool that hold every member `[C, M]` of each class.
 
     Where reading counts is free, K is the number of members in the largest class; elsewhere all
-    rows are taken, for a shape may not depend on data.
+    rows are taken, for a shape may not depend on data. All are taken as well from a pool of no more
+    than `above` cells, where what is done with them costs less than choosing.
     """
-    if not readable(member):
-        return Selection(pool.scores, member, member.to(pool.weight.dtype) * pool.weight)
-    count = member.sum(1)
-    found = member.nonzero()[:, 1]
-    position = torch.arange(int(count.max()) if len(count) else 0)
-    inside = position < count.unsqueeze(1)
-    # The members of a class follow those of the classes before it.
-    position = position + (count.cumsum(0) - count).unsqueeze(1)
-    column = found[position.masked_fill(~inside, 0)] if len(found) else position
-    weight = pool.weight[column]
-    return Selection(pool.scores.gather(1, column), inside, inside.to(weight.dtype) * weight)
+    if not readable(member) or member.numel() <= above:
+        return Selection(pool.scores, member, member * pool.weight)
+    classes, rows = member.shape
+    # Members as cells of the flattened matrix come class by class.
+    cells = member.reshape(-1).nonzero().squeeze(1)
+    first = torch.searchsorted(cells, torch.arange(classes + 1) * rows)
+    count = first.diff().unsqueeze(1)
+    place = torch.arange(int(count.max()) if len(cells) else 0)
+    inside = place < count
+    cell = cells[(place + first[:-1, None]).clamp_(max=len(cells) - 1)]
+    weight = pool.weight.index_select(0, cell.view(-1) % max(rows, 1)).view(cell.shape)
+    scores = pool.scores.reshape(-1).index_select(0, cell.view(-1)).view(cell.shape)
+    return Selection(scores, inside, inside * weight)
 
 
 def gather_rows(rows: Rows, call: str) -> Rows:

@@ -51,13 +51,12 @@ class MemoryQueue(PreciseBuffers):
         )
 
     @torch.no_grad()
-    def push(self, joined: Rows, broken: Tensor) -> None:
+    def push(self, joined: Rows, live_rows: int, broken: Tensor | None) -> None:
         """Keep the tail of `joined`, the result of `join` with finite live rows at its end.
 
-        Ignored rows take a slot; live rows in which a cell is `broken` `[C, N]` take one as ignored
-        rows. A batch of ignored rows alone leaves the queue as it is.
+        Ignored rows take a slot; live rows in which a cell is `broken` (`[C, N]`; None: no cell)
+        take one as ignored rows. A batch of ignored rows alone leaves the queue as it is.
         """
-        live_rows = broken.shape[1]
         if self.size == 0 or live_rows == 0:
             return
         if joined.scores.dtype == torch.float64 and self.scores.dtype == torch.float32:
@@ -65,7 +64,7 @@ class MemoryQueue(PreciseBuffers):
         arrived = (joined.label[:, -live_rows:] != IGNORED).any()
         if readable(arrived) and not arrived:
             return
-        if not readable(broken) or broken.any():
+        if broken is not None and (not readable(broken) or broken.any()):
             rejected = F.pad(broken.any(0), (joined.weight.shape[0] - live_rows, 0))
             joined = joined._replace(
                 scores=joined.scores.masked_fill(rejected, 0.0),

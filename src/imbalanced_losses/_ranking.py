@@ -117,15 +117,15 @@ class PooledLoss(PreciseBuffers):
             )
             live = gather_rows(live, call)
         live, broken = finite_rows(live)
-        joined = self.queue.join(live)
-        pool = pool_of(joined, broken)
+        joined, live_rows = self.queue.join(live), live.weight.shape[0]
+        pool = pool_of(joined, live_rows, broken)
         if self.max_pool_size is not None and self.max_pool_size < joined.weight.shape[0]:
             self._warn_of_subsample(pool)
             pool = subsample(pool, self.max_pool_size, self.draws)
             self.draws.add_(1)
         if self.training or self.update_queue_in_eval:
             # The pool is a copy: writing now is writing after the loss is computed.
-            self.queue.push(joined, broken)
+            self.queue.push(joined, live_rows, broken)
         # A copy too: the temperature may be assigned between forward and backward.
         return pool, self.tau.to(pool.scores.dtype, copy=True)
 

@@ -48,6 +48,6 @@ def reduce_classes(value: Tensor, valid: Tensor, reduction: str) -> Tensor:
     Without a valid class mean and sum are 0, attached to the graph.
     """
     if reduction == "none":
-        return torch.where(valid, value, torch.nan)
-    total = torch.where(valid, value, 0.0).sum()
+        return value.masked_fill(~valid, torch.nan)
+    total = value.masked_fill(~valid, 0.0).sum()
     return total if reduction == "sum" else total / valid.sum().clamp(min=1)

@@ -47,10 +47,10 @@ def one_vs_rest(
     """
     scores = _scores(logits, num_classes)
     rows = scores.shape[0]
-    labels = _labels(targets, rows, num_classes, ignore_index, log_odds=log_odds)
+    label = _labels(targets, rows, num_classes, ignore_index, log_odds=log_odds)
     if log_odds:
         # Through logsumexp the NaN of an ignored row would reach its gradient.
-        scores = _log_odds(scores.masked_fill(labels[:, :1] == IGNORED, 0.0))
+        scores = _log_odds(scores.masked_fill((label[0] == IGNORED).unsqueeze(1), 0.0))
     if iid_mask is None:
         iid_mask = torch.ones(rows, dtype=torch.bool, device=scores.device)
     else:
@@ -60,7 +60,7 @@ def one_vs_rest(
     else:
         check_sample_weight(sample_weight, (rows,), "[N]")
         weight = sample_weight.detach().to(scores.dtype)
-    return Rows(scores.t().contiguous(), labels.t().contiguous(), weight, iid_mask)
+    return Rows(scores.t().contiguous(), label, weight, iid_mask)
 
 
 def _scores(logits: Tensor, num_classes: int) -> Tensor:
@@ -81,7 +81,7 @@ def _scores(logits: Tensor, num_classes: int) -> Tensor:
 def _labels(
     targets: Tensor, rows: int, num_classes: int, ignore_index: int, *, log_odds: bool
 ) -> Tensor:
-    """int8 `[N, C]` of 1, 0 and IGNORED."""
+    """int8 `[C, N]` of 1, 0 and IGNORED."""
     check_tensor("targets", targets)
     if targets.is_complex():
         raise TypeError(f"targets must be of an integer, bool or float dtype; got {targets.dtype}.")
@@ -96,40 +96,43 @@ def _labels(
                 'scores="log_odds" ranks mutually exclusive classes; targets must be class '
                 f'indices [N], got multi-hot {shape}. Use scores="logits" with multi-hot targets.'
             )
-        return _binary_labels(targets, ignore_index)
+        return _binary_labels(targets.t().contiguous(), ignore_index)
     if not is_column:
         wanted = "[N] or [N, 1]" + (f", or multi-hot [N, {num_classes}]" if num_classes > 1 else "")
         raise ValueError(
             f"targets must have shape {wanted} with N = {rows} as in logits; got {shape}."
         )
-    column = targets.reshape(rows, 1)
+    targets = targets.reshape(1, rows)
     if num_classes == 1:
-        return _binary_labels(column, ignore_index)
+        return _binary_labels(targets, ignore_index)
     if targets.is_floating_point() or targets.dtype == torch.bool:
         raise TypeError(
             f"targets must be integer class indices for num_classes={num_classes}; got "
             f"{targets.dtype}. Use targets.long()."
         )
-    ignored = column == ignore_index
-    in_range = ignored | ((column >= 0) & (column < num_classes))
+    positive = targets == torch.arange(num_classes, device=targets.device).unsqueeze(1)
+    if not 0 <= ignore_index < num_classes and seen_within(targets, 0, num_classes - 1):
+        return positive.view(torch.int8)
+    ignored = targets == ignore_index
     check_values(
-        in_range,
-        column,
+        ignored | ((targets >= 0) & (targets < num_classes)),
+        targets,
         f"targets must be class indices in [0, {num_classes}) or ignore_index={ignore_index}",
     )
-    classes = torch.arange(num_classes, device=targets.device)
-    return torch.where(ignored, IGNORED, (column == classes).to(torch.int8))
+    return torch.where(ignored, IGNORED, positive.view(torch.int8))
 
 
 def _binary_labels(targets: Tensor, ignore_index: int) -> Tensor:
-    ignored = targets == ignore_index if targets.dtype != torch.bool else targets.new_zeros(())
     positive = targets == 1
+    if targets.dtype == torch.bool:
+        return positive.view(torch.int8)
+    ignored = targets == ignore_index
     check_values(
         ignored | positive | (targets == 0),
         targets,
         f"targets must be 0, 1 or ignore_index={ignore_index}",
     )
-    return torch.where(ignored, IGNORED, positive.to(torch.int8))
+    return torch.where(ignored, IGNORED, positive.view(torch.int8))
 
 
 def _check_mask(iid_mask: Tensor, rows: int) -> None:
@@ -161,6 +164,16 @@ def check_sample_weight(sample_weight: Tensor, shape: tuple[int, ...], words: st
         sample_weight,
         "sample_weight must be finite and not negative",
     )
+
+
+def seen_within(values: Tensor, low: float, high: float) -> bool:
+    """Whether all values are seen to lie in [low, high]; False where they cannot be read."""
+    if not readable(values):
+        return False
+    if values.numel() == 0:
+        return True
+    least, most = torch.aminmax(values)
+    return bool(low <= least.item() and most.item() <= high)
 
 
 def check_values(holds: Tensor, values: Tensor, rule: str) -> None:

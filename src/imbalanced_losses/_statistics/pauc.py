@@ -10,7 +10,7 @@ from imbalanced_losses._kernel.quantile import INTERPOLATIONS, masked_quantiles
 from imbalanced_losses._kernel.soft_rank import soft_counts
 from imbalanced_losses._kernel.soft_step import soft_step
 from imbalanced_losses._pool import Pool, Selection, select
-from imbalanced_losses._statistics.per_class import PerClass, loss_of
+from imbalanced_losses._statistics.per_class import POINTWISE, PerClass, loss_of
 
 _SMALLEST_SCALE = 1e-12
 
@@ -65,19 +65,24 @@ def pauc_at_budget(
         reference = iid_negative if settings.budget_basis == "fpr" else pool.valid & pool.iid
         knots, scale = _thresholds(pool.scores, reference, settings)
         tau = temperature * scale
-        has_scale = scale > _SMALLEST_SCALE
-        safe_tau = torch.where(has_scale, tau, 1.0)
-        safe_knots = torch.where(has_scale.unsqueeze(1), knots, 0.0)
-        # Scale and band of a poisoned class mean nothing, so they do not keep its NaN from showing.
-        usable = (has_scale | pool.poisoned) & (iid_negative.sum(1) > 0)
+        no_scale = ~(scale > _SMALLEST_SCALE)
+        safe_tau = tau.masked_fill(no_scale, 1.0)
     positive = pool.positive & pool.live if settings.pos_numerator == "live" else pool.positive
-    numerator = select(pool, positive)
-    if settings.surrogate == "pairwise":
+    pairwise = settings.surrogate == "pairwise"
+    numerator = select(pool, positive, above=0 if pairwise else POINTWISE)
+    if pairwise:
         band = select(pool, negative & _in_band(pool.scores, knots))
-        usable = usable & (band.inside.any(1) | pool.poisoned)
+        usable = ~no_scale & band.inside.any(1)
         terms = _share_outranked(numerator.scores, band, safe_tau)
     else:
+        safe_knots = knots.masked_fill(no_scale.unsqueeze(1), 0.0)
         terms = _trapezoid(numerator.scores, safe_knots, safe_tau)
+        usable = ~no_scale
+    if pool.poisoned is not None:
+        # Scale and band of a poisoned class mean nothing: they do not keep its NaN from showing.
+        usable = usable | pool.poisoned
+    if settings.budget_basis == "population" or pool.poisoned is not None:
+        usable = usable & iid_negative.any(1)  # else no reference, hence no scale
     diagnostics = None
     if diagnose:
         diagnostics = PAUCDiagnostics(

@@ -7,7 +7,7 @@ from imbalanced_losses import _checks
 from imbalanced_losses._kernel.quantile import INTERPOLATIONS, masked_quantiles
 from imbalanced_losses._kernel.soft_step import soft_step
 from imbalanced_losses._pool import Pool, select
-from imbalanced_losses._statistics.per_class import PerClass, loss_of
+from imbalanced_losses._statistics.per_class import POINTWISE, PerClass, loss_of
 
 
 def check_recall(quantile: float, interpolation: str) -> None:
@@ -23,10 +23,9 @@ def recall_at_quantile(
 
     A class is valid with at least one positive.
     """
-    positives = select(pool, pool.positive)
-    valid = positives.inside.any(1)
+    positives = select(pool, pool.positive, above=POINTWISE)
     with torch.no_grad():
         theta = masked_quantiles(pool.scores, pool.valid, [1 - quantile], interpolation)
-        theta = torch.where(valid.unsqueeze(1), theta, 0.0)
+        theta = theta.nan_to_num(0.0)  # a class without rows
     found = soft_step((positives.scores - theta) / temperature)
-    return loss_of(pool, found, positives.mass, valid)
+    return loss_of(pool, found, positives.mass)

@@ -14,11 +14,11 @@ def smooth_ap(pool: Pool, temperature: Tensor) -> PerClass:
     """
     positives = select(pool, pool.positive)
     dtype, scores = pool.scores.dtype, positives.scores
+    everyone = pool.valid.to(dtype)
     # A row counts itself as sigma(0) = 1/2 where its own rank is 1.
-    rank = 0.5 + soft_counts(scores, pool.scores, pool.valid.to(dtype), temperature, pool.movable)
+    rank = 0.5 + soft_counts(scores, pool.scores, everyone, temperature, pool.movable)
     rank_among_positives = 0.5 + soft_counts(
         scores, scores, positives.inside.to(dtype), temperature
     )
-    count = positives.inside.sum(1)
-    valid = (count > 0) & (count < pool.valid.sum(1))
-    return loss_of(pool, rank_among_positives / rank, positives.mass, valid)
+    has_negative = positives.inside.sum(1) < everyone.sum(1)
+    return loss_of(pool, rank_among_positives / rank, positives.mass, has_negative)

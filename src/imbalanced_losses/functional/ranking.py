@@ -229,7 +229,8 @@ def _batch(
         ignore_index=ignore_index,
         log_odds=scores == "log_odds",
     )
-    return pool_of(*finite_rows(rows))
+    rows, broken = finite_rows(rows)
+    return pool_of(rows, rows.weight.shape[0], broken)
 
 
 def _temperature(value: float, pool: Pool) -> Tensor:
