@@ -16,8 +16,8 @@ def test_all_pairs_and_the_engine_agree(num_classes, rows, pos_numerator, monkey
     targets = torch.randint(0, max(num_classes, 2), (rows,), generator=generator)
     targets[::7] = -100
 
-    def outcome(pairs_per_row: int):
-        monkeypatch.setattr(soft_rank, "_PAIRS_PER_ROW", pairs_per_row)
+    def outcome(pairs_per_score: int):
+        monkeypatch.setattr(soft_rank, "_PAIRS_PER_SCORE", pairs_per_score)
         loss_fn = PAUCAtBudgetLoss(
             num_classes,
             beta=0.3,

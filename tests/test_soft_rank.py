@@ -13,7 +13,7 @@ from imbalanced_losses._kernel.soft_rank import BLOCK, soft_counts
 @pytest.fixture(autouse=True)
 def by_sorting(monkeypatch) -> None:
     """Short lists as well, unless a test says otherwise."""
-    monkeypatch.setattr(soft_rank, "_PAIRS_PER_ROW", 0)
+    monkeypatch.setattr(soft_rank, "_PAIRS_PER_SCORE", 0)
 
 
 def all_pairs(queries: Tensor, sources: Tensor, weights: Tensor, temperature: Tensor) -> Tensor:
@@ -84,10 +84,17 @@ def test_short_lists_take_all_pairs(monkeypatch) -> None:
     *lists, weights, upstream = draw(100)
     tau = torch.tensor(0.1, dtype=torch.float64)
     by_sorting = value_and_gradients(soft_counts, *lists, weights, tau, upstream)
-    monkeypatch.setattr(soft_rank, "_PAIRS_PER_ROW", 20)
+    monkeypatch.setattr(soft_rank, "_PAIRS_PER_SCORE", 20)
     monkeypatch.delattr(soft_rank, "_SoftCounts")
     by_pairs = value_and_gradients(soft_counts, *lists, weights, tau, upstream)
     torch.testing.assert_close(by_pairs, by_sorting, rtol=1e-13, atol=1e-13)
+
+
+def test_all_pairs_are_bounded_in_memory(monkeypatch) -> None:
+    monkeypatch.setattr(soft_rank, "_PAIRS_PER_SCORE", 96)
+    assert soft_rank._few_pairs(1, 50, 2**16)
+    assert not soft_rank._few_pairs(1, 50, 2**20)
+    assert not soft_rank._few_pairs(100, 50, 2**16)
 
 
 def test_only_movable_sources_get_a_gradient() -> None:

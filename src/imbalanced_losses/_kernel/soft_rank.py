@@ -36,8 +36,9 @@ from imbalanced_losses._kernel.soft_step import (
 BLOCK = 32
 TERMS = {torch.float32: 11, torch.float64: 22}
 
-# Up to so many pairs for every row, taking them all costs less.
-_PAIRS_PER_ROW = 96
+# Up to so many pairs for every score, taking them all costs less; and memory for so many at most.
+_PAIRS_PER_SCORE = 96
+_MOST_PAIRS = 2**23
 # Numbers in a temporary, so that a core keeps it in its cache. An accelerator has none of that
 # size; there the bound is one on memory.
 _CELLS = 2**16
@@ -68,12 +69,15 @@ def soft_counts(
     temperature = temperature.expand(len(queries))
     if torch.compiler.is_compiling():  # it does not take one tensor as two arguments
         queries = queries.view_as(queries)
-    if queries.shape[1] * sources.shape[1] <= _PAIRS_PER_ROW * (
-        queries.shape[1] + sources.shape[1]
-    ):
+    if _few_pairs(len(queries), queries.shape[1], sources.shape[1]):
         return pair_counts(queries, sources, weights, temperature)
     counts: Tensor = _SoftCounts.apply(queries, sources, weights, temperature, movable)[0]  # type: ignore[no-untyped-call]
     return counts
+
+
+def _few_pairs(classes: int, queries: int, sources: int) -> bool:
+    pairs = queries * sources
+    return pairs <= _PAIRS_PER_SCORE * (queries + sources) and classes * pairs <= _MOST_PAIRS
 
 
 class _SoftCounts(torch.autograd.Function):
