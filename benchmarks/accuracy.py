@@ -21,13 +21,17 @@ OWN_ENGINE = "own engine, float64"
 # Pairs in all classes that a reference takes, and cells of one chunk of them.
 MOST_PAIRS = 3 * 10**8
 CHUNK = 2**22
+LEAST_GRADIENT = 1e-9
 
 # Yields the parts of a class's quantity, whose sum it is: each carries its own gradient.
 Quantity = Callable[[Tensor, Tensor], Iterator[Tensor]]
 
 
 class Accuracy(NamedTuple):
-    """Absolute error of the loss, and largest error of the gradient over its largest cell."""
+    """Absolute error of the loss, and largest error of the gradient over its largest cell.
+
+    A gradient whose largest cell is below `LEAST_GRADIENT` is none, and is held against that.
+    """
 
     value_error: float
     gradient_error: float
@@ -52,7 +56,7 @@ def against(expected: Reference, step: TrainingStep) -> Accuracy:
     (logits, targets), *earlier = batches_of(step.case)
     _fill(step.loss, earlier)
     value, gradient = _value_and_gradient(step.call, logits, targets)
-    scale = expected.gradient.abs().max().clamp(min=torch.finfo(torch.float64).tiny)
+    scale = expected.gradient.abs().max().clamp(min=LEAST_GRADIENT)
     error = (gradient.double() - expected.gradient).abs().max() / scale
     return Accuracy(abs(value - expected.value), error.item(), expected.words)
 

@@ -60,6 +60,11 @@ class Case:
         return f"{self.name} {self.size}"
 
     @property
+    def is_headline(self) -> bool:
+        """Whether its floor stands beside its time: it has goals, and nothing is fused for it."""
+        return bool(self.goals) and self.mode == "eager" and self.device == "cpu"
+
+    @property
     def classes(self) -> int:
         """C, the number of one-vs-rest problems."""
         return self.shape[1]

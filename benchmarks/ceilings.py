@@ -18,10 +18,10 @@ from benchmarks.machine import machine
 class Ceiling:
     """The least time that one unit of work took, at one size.
 
-    `copy` is per byte read or written and its size is the bytes of the source; `exp` and `sigmoid`
-    are per element; `sort`, `top` (the highest 0.5 %) and `quarter` (the highest 25 %) are per
-    element of rows of the size; `forward` and `step` are per small operator, without and with its
-    backward.
+    `copy` is per byte read or written and its size is the bytes of the source; `fresh` is per byte
+    written to memory that was just allocated; `exp` and `sigmoid` are per element; `sort` and
+    `top` (the highest 0.5 %) are per element of rows of the size; `forward` and `step` are per
+    small operator, without and with its backward.
     """
 
     name: str
@@ -85,36 +85,24 @@ Found = tuple[str, int, float]
 
 
 def _streams(seconds: float, device: str, largest: int) -> Iterator[Found]:
-    for size in (2**14, 2**18, 2**22, 2**24, 2**27):
-        if size > largest:
-            break
+    for size in filter(largest.__ge__, (2**k for k in (14, 18, 22, 24, 25, 26, 27))):
         source = torch.randn(size // 4, device=device)
         target = torch.empty_like(source)
         yield "copy", size, _best(partial(target.copy_, source), seconds, device) / (2 * size)
-    for count in (2**12, 2**16, 2**22):
-        if 4 * count > largest:
-            break
+        yield "fresh", size, _best(partial(torch.ones_like, source), seconds, device) / size
+    for count in filter((largest // 4).__ge__, (2**12, 2**16, 2**22)):
         source = torch.randn(count, device=device)
         target = torch.empty_like(source)
-        yield "exp", count, _best(partial(torch.exp, source, out=target), seconds, device) / count
-        yield (
-            "sigmoid",
-            count,
-            _best(partial(torch.sigmoid, source, out=target), seconds, device) / count,
-        )
+        for name, function in (("exp", torch.exp), ("sigmoid", torch.sigmoid)):
+            action = partial(function, source, out=target)
+            yield name, count, _best(action, seconds, device) / count
 
 
 def _orders(seconds: float, device: str, largest: int) -> Iterator[Found]:
-    for length in (2**8, 2**10, 2**13, 2**14, 2**17, 2**20):
-        if 4 * length > largest:
-            break
+    for length in filter((largest // 4).__ge__, (2**k for k in (8, 10, 13, 14, 17, 20))):
         scores = torch.randn(max(1, 2**17 // length), length, device=device)
-        actions: dict[str, Callable[[], object]] = {
-            "sort": partial(torch.sort, scores, 1),
-            "top": partial(torch.topk, scores, max(1, length // 200)),
-            "quarter": partial(torch.topk, scores, length // 4, sorted=False),
-        }
-        for name, action in actions.items():
+        sort, top = partial(torch.sort, scores), partial(torch.topk, scores, max(1, length // 200))
+        for name, action in (("sort", sort), ("top", top)):
             yield name, length, _best(action, seconds, device) / scores.numel()
 
 

@@ -47,7 +47,7 @@ class Findings:
     def floor(self, case: Case) -> float | None:
         """Milliseconds that the case's mathematics needs on this machine."""
         at_best = self.ceilings.get(case.device)
-        return floors.work_of(case).milliseconds(at_best) if at_best else None
+        return floors.floor_of(case, at_best) if at_best else None
 
     def _pass(self, case: Case) -> float | None:
         at_best = self.ceilings.get(case.device)

@@ -22,6 +22,8 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 MOST_PAIRS = 2**28
 # Rows at which N^3 pairs still fit.
 MOST_QUERIES = 512
+# Logits at which a loop in Python over rows and classes still ends in seconds.
+MOST_LOOPS = 2**16
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,8 @@ def _is_focal(case: Case) -> bool:
 def _libauc_offers(case: Case) -> bool:
     batch_only = case.loss in ("SmoothAPLoss", "PAUCAtBudgetLoss") and case.queue == 0
     trapezoid = "trapezoid" in case.settings.values()
-    pairs = case.positive_rows * case.rows
-    return batch_only and not trapezoid and case.mode == "eager" and pairs <= MOST_PAIRS
+    small = case.rows * case.classes <= MOST_LOOPS and case.mode == "eager"
+    return batch_only and not trapezoid and small
 
 
 def _retrieval_offers(case: Case) -> bool:

@@ -133,7 +133,7 @@ def launches(step: TrainingStep) -> Launches:
         for event in events
         if event.device_type.name == "CUDA"
         and event.name != "step"
-        and not event.is_user_annotation
+        and not getattr(event, "is_user_annotation", False)
     ]
     for event in kernels:
         spent[event.name.split("<")[0]] += event.self_device_time_total

@@ -168,7 +168,7 @@ def _floors(findings: Findings) -> Iterator[str]:
         "selected, operators launched; `floors.py` counts them) over what this machine does at "
         "best, below. *Most time in* is from a profile of one step.",
     )
-    headline = [case for case in findings.cases if case.goals and case.mode == "eager"]
+    headline = [case for case in findings.cases if case.is_headline]
     lines = []
     for case in headline:
         ours = findings.rows(case).get(OURS)
@@ -190,7 +190,7 @@ def _floors(findings: Findings) -> Iterator[str]:
                     f"{it.nanoseconds:.3g}",
                     _bandwidth(it.name, it.nanoseconds),
                 )
-                for it in at_best.measured
+                for it in sorted(at_best.measured, key=lambda it: (it.name, it.size))
             ),
         )
 

@@ -18,6 +18,8 @@ from benchmarks.results import Results, Row
 
 # Steps of a turn, so that quick ones do not flood the quantiles.
 MOST_STEPS = 200
+# Steps after which a slow one has taken turns enough.
+LEAST_STEPS = 3
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Effort:
 
     Attributes:
         rounds: Turns of each implementation.
-        seconds: Time per case and implementation; one step a round is the least.
+        seconds: Time per case and implementation, and three steps at least.
         limit: Seconds after which an answer is given up.
     """
 
@@ -54,9 +56,12 @@ class Contender:
         """Be ready to take turns."""
         self._seconds = self._attempt(self.process.receive)
 
-    def take_turn(self, seconds: float) -> None:
-        """Time steps for about so long."""
-        count = int(seconds / max(self._seconds or 0.0, 1e-6))
+    def take_turn(self, effort: Effort) -> None:
+        """Time steps for the round's share of the time, unless a slow one has had all of it."""
+        *_, both = self._samples
+        if len(both) >= LEAST_STEPS and sum(both) > effort.seconds * 1e3:
+            return
+        count = int(effort.seconds / effort.rounds / max(self._seconds or 0.0, 1e-6))
         times = self.ask("times", count=min(max(count, 1), MOST_STEPS))
         for kept, new in zip(self._samples, times or (), strict=False):
             kept += new
@@ -122,7 +127,7 @@ class Runner:
             contender.wait()
         for _ in range(self._effort.rounds):
             for contender in contenders:
-                contender.take_turn(self._effort.seconds / self._effort.rounds)
+                contender.take_turn(self._effort)
         for contender in contenders:
             contender.finish()
             # Errors do not depend on the number of threads.

@@ -13,6 +13,7 @@ from benchmarks import ceilings, tradeoff
 from benchmarks.cases import Case
 from benchmarks.findings import CEILINGS, RESULTS
 from benchmarks.implementations import IMPLEMENTATIONS
+from benchmarks.machine import machine
 from benchmarks.processes import ROOT
 from benchmarks.results import Results
 from benchmarks.runner import Effort, Runner
@@ -55,11 +56,19 @@ def measure(options: argparse.Namespace, cases: Sequence[Case], console: Console
 
 def _ceilings(options: argparse.Namespace, devices: Sequence[str]) -> None:
     path = options.output / CEILINGS
-    if path.exists() and not options.fresh:
-        return
+    known = {} if options.fresh else ceilings.read(path)
+    here = {device: machine(device) for device in devices}
+    # What another machine did at best says nothing of this one.
+    kept = [
+        it
+        for device, at_best in known.items()
+        for it in at_best.measured
+        if it.machine == here.get(device, it.machine)
+    ]
+    devices = sorted(set(devices) - {it.device for it in kept})
     seconds, largest = (0.01, 2**20) if options.quick else (0.3, 2**27)
     found = [it for name in devices for it in ceilings.measure(seconds, name, largest=largest)]
-    ceilings.write(path, found)
+    ceilings.write(path, [*kept, *found])
 
 
 def _tradeoff(options: argparse.Namespace) -> None:

@@ -11,6 +11,7 @@ import torch
 from benchmarks import __main__ as command
 from benchmarks import accuracy, ceilings, floors, goals, measure, processes, report, tradeoff
 from benchmarks.cases import CASES, QUICK, Case, recall, sigmoid_focal, smooth_ap, softmax_focal
+from benchmarks.gaps import GAPS
 from benchmarks.goals import Evidence, judge
 from benchmarks.implementations import IMPLEMENTATIONS, offering
 from benchmarks.peers import PEERS, Peer
@@ -235,7 +236,7 @@ def test_floors_grow_with_the_work(tmp_path):
     assert all(it.nanoseconds > 0 for it in known.measured)
     for case in CASES:
         larger = replace(case, shape=(case.shape[0] * 1000, *case.shape[1:]))
-        low, high = (floors.work_of(it).milliseconds(known) for it in (case, larger))
+        low, high = (floors.floor_of(it, known) for it in (case, larger))
         assert 0 < low < high
 
 
@@ -257,6 +258,10 @@ def test_every_case_is_one_of_its_kind_and_has_its_own_measured():
         for goal in case.goals:
             named = [name for name in PEERS if goal.wording.endswith(f" {name}")]
             assert set(named) <= set(names), f"{case.key}: nobody to hold {goal.wording} against"
+
+
+def test_every_headline_has_its_sentence():
+    assert set(GAPS) == {case.key for case in CASES if case.is_headline}
 
 
 @pytest.mark.parametrize("case", [softmax_focal((8, 3)), sigmoid_focal((8, 3))])
