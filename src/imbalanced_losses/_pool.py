@@ -45,8 +45,9 @@ def pool_of(rows: Rows, live_rows: int, broken: Tensor | None) -> Pool:
     column = torch.arange(count, device=rows.label.device)
     return Pool(
         scores=rows.scores,
-        positive=rows.label == 1,
-        valid=rows.label != IGNORED,
+        # Labels are -1, 0 and 1; on a CPU comparisons take ten times as long.
+        positive=rows.label.clamp(min=0).bool(),
+        valid=(rows.label + 1).bool(),
         weight=rows.weight,
         iid=rows.iid,
         live=column >= count - live_rows,
@@ -63,26 +64,37 @@ class Selection(NamedTuple):
     mass: Tensor  # [C, K]: the rows' weight inside, 0 outside
 
 
-def select(pool: Pool, member: Tensor, *, above: int = 0) -> Selection:
-    """Rows of the pool that hold every member `[C, M]` of each class.
+def select(pool: Pool, *members: Tensor, above: int = 0) -> list[Selection]:
+    """Rows of the pool that hold every member of each class, for each of the masks `[C, M]`.
 
     Where reading counts is free, K is the number of members in the largest class; elsewhere all
     rows are taken, for a shape may not depend on data. All are taken as well from a pool of no more
     than `above` cells, where what is done with them costs less than choosing.
     """
-    if not readable(member) or member.numel() <= above:
-        return Selection(pool.scores, member, member * pool.weight)
+    if not readable(pool.scores) or pool.scores.numel() <= above:
+        return [Selection(pool.scores, member, member * pool.weight) for member in members]
+    chosen = [_cells(member) for member in members]
+    # One choice for all, for in the backward pass each costs a matrix of the pool's size.
+    flat = torch.cat([cells.view(-1) for cells, _ in chosen])
+    scores = pool.scores.reshape(-1).index_select(0, flat)
+    weight = pool.weight.index_select(0, flat % max(pool.scores.shape[1], 1))
+    lengths = [cells.numel() for cells, _ in chosen]
+    parts = zip(chosen, torch.split(scores, lengths), torch.split(weight, lengths), strict=True)
+    return [
+        Selection(s.view_as(inside), inside, inside * w.view_as(inside))
+        for (_, inside), s, w in parts
+    ]
+
+
+def _cells(member: Tensor) -> tuple[Tensor, Tensor]:
+    """Cells of the flattened matrix `[C, K]` that hold all members, and which of them are one."""
     classes, rows = member.shape
-    # Members as cells of the flattened matrix come class by class.
-    cells = member.reshape(-1).nonzero().squeeze(1)
-    first = torch.searchsorted(cells, torch.arange(classes + 1) * rows)
+    found = member.reshape(-1).nonzero().squeeze(1)  # class by class
+    first = torch.searchsorted(found, torch.arange(classes + 1) * rows)
     count = first.diff().unsqueeze(1)
-    place = torch.arange(int(count.max()) if len(cells) else 0)
-    inside = place < count
-    cell = cells[(place + first[:-1, None]).clamp_(max=len(cells) - 1)]
-    weight = pool.weight.index_select(0, cell.view(-1) % max(rows, 1)).view(cell.shape)
-    scores = pool.scores.reshape(-1).index_select(0, cell.view(-1)).view(cell.shape)
-    return Selection(scores, inside, inside * weight)
+    place = torch.arange(int(count.max()) if len(found) else 0)
+    cells = found[(place + first[:-1, None]).clamp_(max=len(found) - 1)]
+    return cells, place < count
 
 
 def gather_rows(rows: Rows, call: str) -> Rows:

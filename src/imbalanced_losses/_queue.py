@@ -61,7 +61,7 @@ class MemoryQueue(PreciseBuffers):
             return
         if joined.scores.dtype == torch.float64 and self.scores.dtype == torch.float32:
             self.scores, self.weight = self.scores.double(), self.weight.double()
-        arrived = (joined.label[:, -live_rows:] != IGNORED).any()
+        arrived = joined.label[:, -live_rows:].amax() != IGNORED
         if readable(arrived) and not arrived:
             return
         if broken is not None and (not readable(broken) or broken.any()):

@@ -68,13 +68,12 @@ def pauc_at_budget(
         no_scale = ~(scale > _SMALLEST_SCALE)
         safe_tau = tau.masked_fill(no_scale, 1.0)
     positive = pool.positive & pool.live if settings.pos_numerator == "live" else pool.positive
-    pairwise = settings.surrogate == "pairwise"
-    numerator = select(pool, positive, above=0 if pairwise else POINTWISE)
-    if pairwise:
-        band = select(pool, negative & _in_band(pool.scores, knots))
+    if settings.surrogate == "pairwise":
+        numerator, band = select(pool, positive, negative & _in_band(pool.scores, knots))
         usable = ~no_scale & band.inside.any(1)
         terms = _share_outranked(numerator.scores, band, safe_tau)
     else:
+        (numerator,) = select(pool, positive, above=POINTWISE)
         safe_knots = knots.masked_fill(no_scale.unsqueeze(1), 0.0)
         terms = _trapezoid(numerator.scores, safe_knots, safe_tau)
         usable = ~no_scale

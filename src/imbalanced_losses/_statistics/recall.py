@@ -23,7 +23,7 @@ def recall_at_quantile(
 
     A class is valid with at least one positive.
     """
-    positives = select(pool, pool.positive, above=POINTWISE)
+    (positives,) = select(pool, pool.positive, above=POINTWISE)
     with torch.no_grad():
         theta = masked_quantiles(pool.scores, pool.valid, [1 - quantile], interpolation)
         theta = theta.nan_to_num(0.0)  # a class without rows

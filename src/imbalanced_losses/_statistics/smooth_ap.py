@@ -12,7 +12,7 @@ def smooth_ap(pool: Pool, temperature: Tensor) -> PerClass:
 
     A class is valid with at least one positive and one negative.
     """
-    positives = select(pool, pool.positive)
+    (positives,) = select(pool, pool.positive)
     dtype, scores = pool.scores.dtype, positives.scores
     everyone = pool.valid.to(dtype)
     # A row counts itself as sigma(0) = 1/2 where its own rank is 1.
