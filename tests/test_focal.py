@@ -214,6 +214,21 @@ def test_sigmoid_extreme_logits(gamma, dtype, target):
     torch.testing.assert_close(ours[1].double(), wanted[1], rtol=max(rtol, step), atol=atol)
 
 
+@pytest.mark.parametrize("gamma", [0.5, 2.0, 3.0])
+def test_easy_negatives_keep_their_digits(gamma):
+    logits, targets = torch.tensor([-3.0, -8.0, -15.0, -20.0]), torch.zeros(4)
+    options = {"gamma": gamma, "reduction": "none"}
+    assert_matches(
+        sigmoid_focal_loss,
+        lambda z, t, **o: reference.sigmoid_focal_loss(z.double(), t, **o),
+        logits,
+        targets,
+        rtol=5e-6,
+        atol=0,
+        **options,
+    )
+
+
 def test_soft_target_met_exactly_has_finite_gradient():
     value, grad = value_and_grad(
         sigmoid_focal_loss, torch.zeros(3), torch.full((3,), 0.5), gamma=0.5

@@ -20,6 +20,11 @@ def test_long_cpu_tensors_go_through_blocks_unchanged():
     for row in range(3):
         part = sigmoid_focal_loss(logits[row], targets[row], reduction="none", gamma=1.5)
         torch.testing.assert_close(whole[0][row], part, rtol=1e-6, atol=1e-7)
+    total = value_and_grad(sigmoid_focal_loss, logits, targets, reduction="sum", gamma=1.5)
+    cells = value_and_grad(
+        lambda z, t: sigmoid_focal_loss(z, t, reduction="none", gamma=1.5).sum(), logits, targets
+    )
+    torch.testing.assert_close(total, cells)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.5, 2.0, 3.0])
@@ -42,7 +47,9 @@ def test_softmax_gradcheck_to_second_order(gamma, shape, options):
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.5, 2.0, 3.0])
 @pytest.mark.parametrize("alpha", [None, 0.25])
 def test_sigmoid_gradcheck_to_second_order(gamma, alpha):
-    logits = torch.randn(9, dtype=torch.float64, requires_grad=True)
+    logits = torch.randn(9, dtype=torch.float64)
+    logits[::3] = 0
+    logits.requires_grad_()
     targets = torch.tensor([0, 0, 0, 1, 1, 1, 0.2, 0.9, -100.0])
 
     def loss(x):
@@ -52,6 +59,58 @@ def test_sigmoid_gradcheck_to_second_order(gamma, alpha):
 
     assert torch.autograd.gradcheck(loss, logits)
     assert torch.autograd.gradgradcheck(loss, logits)
+
+
+@each_loss
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_a_retained_graph_gives_the_same_gradient_again(make, target_of, reduction):
+    """The last backward pass may write into what it saved, an earlier one may not."""
+    logits = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
+    targets = target_of(logits)
+    targets[2] = -7
+    loss = make(ignore_index=-7, reduction=reduction)(logits, targets)
+    scales = torch.rand(3, *loss.shape, dtype=torch.float64)
+    grads = [
+        torch.autograd.grad(loss, logits, scales[0], create_graph=create, retain_graph=True)[0]
+        for create in (False, True, False)
+    ]
+    batched = torch.autograd.grad(loss, logits, scales, is_grads_batched=True, retain_graph=True)
+    grads += [batched[0][0], torch.autograd.grad(loss, logits, scales[0])[0]]
+    for grad in grads[1:]:
+        torch.testing.assert_close(grad, grads[0])
+    with pytest.raises(RuntimeError, match="second time"):
+        torch.autograd.grad(loss, logits, scales[0])
+
+
+@pytest.mark.parametrize("targets", [torch.tensor([0, 1, -100, 2]), torch.tensor([0, 1, 2, 2])])
+def test_softmax_keeps_one_array_of_the_size_of_the_logits(targets):
+    logits = torch.randn(4, 3).requires_grad_()
+    wanted = value_and_grad(softmax_focal_loss, logits, targets)[1] / 0.5
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.shape) or t, lambda t: t):
+        scores = logits * 1
+        loss = softmax_focal_loss(scores, targets)
+    assert kept.count(logits.shape) == 1
+    scores.detach().zero_()  # the logits' memory is free for other use
+    loss.backward()
+    torch.testing.assert_close(logits.grad, wanted)
+
+
+@each_loss
+def test_bad_logits_at_ignored_rows_leave_second_derivatives_alone(make, target_of):
+    logits = torch.randn(6, 4, dtype=torch.float64)
+    targets = target_of(logits)
+    targets[2] = -7
+    loss_fn = make(ignore_index=-7)
+
+    def curvature(z):
+        z = z.clone().requires_grad_()
+        (grad,) = torch.autograd.grad(loss_fn(z, targets), z, create_graph=True)
+        return torch.autograd.grad(grad.square().sum(), z)[0]
+
+    wanted = curvature(logits)
+    logits[2] = float("nan")
+    torch.testing.assert_close(curvature(logits), wanted)
 
 
 @each_loss
@@ -69,6 +128,8 @@ def test_torch_func_transforms(make, target_of, ignore_index):
     per_row = torch.func.vmap(torch.func.grad(row_loss))(logits, targets)
     torch.testing.assert_close(per_row, wanted)
     torch.testing.assert_close(torch.func.jacrev(loss_fn)(logits, targets), wanted)
+    by_target = torch.func.vmap(loss_fn, (None, 0))(logits, torch.stack((targets, targets.flip(0))))
+    torch.testing.assert_close(by_target[1], loss_fn(logits, targets.flip(0)))
     twice = torch.func.jacrev(torch.func.jacrev(lambda z: loss_fn(z, targets)))(logits)
     wanted = torch.autograd.functional.hessian(lambda z: loss_fn(z, targets), logits)
     torch.testing.assert_close(twice, wanted)

@@ -22,15 +22,11 @@ def number(
     """Raise unless `value` is a finite real number within the bounds."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a number; got {value!r} of type {type(value).__name__}.")
-    bounds = {
-        "at least": (at_least, value >= at_least),
-        "above": (above, value > above or above == -math.inf),
-        "at most": (at_most, value <= at_most),
-        "below": (below, value < below or below == math.inf),
-    }
-    wanted = [f"{word} {bound:g}" for word, (bound, _) in bounds.items() if math.isfinite(bound)]
-    if not -math.inf < value < math.inf or not all(holds for _, holds in bounds.values()):
-        raise ValueError(f"{name} must be {' and '.join(wanted) or 'finite'}; got {value!r}.")
+    if at_least <= value <= at_most and above < value < below:
+        return
+    bounds = {"at least": at_least, "above": above, "at most": at_most, "below": below}
+    wanted = [f"{word} {bound:g}" for word, bound in bounds.items() if math.isfinite(bound)]
+    raise ValueError(f"{name} must be {' and '.join(wanted) or 'finite'}; got {value!r}.")
 
 
 def integer(name: str, value: object, *, at_least: int | None = None) -> None:

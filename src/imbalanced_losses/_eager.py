@@ -1,4 +1,6 @@
-"""When Python may look at the values of a tensor."""
+"""What plain eager mode permits: a look at values, and shortcuts through autograd."""
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +20,35 @@ def is_plain(tensor: Tensor) -> bool:
 
 
 def is_transformed(tensor: Tensor) -> bool:
-    """Whether a `torch.func` transform such as vmap is at work on this tensor, uncompiled."""
-    return not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(
-        tensor
+    """Whether a `torch.func` transform such as vmap is at work on this tensor, uncompiled.
+
+    So are the batched gradients of `torch.autograd.grad`, which run on an older vmap.
+    """
+    return not torch.compiler.is_compiling() and (
+        torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+        or torch._C._functorch.is_legacy_batchedtensor(tensor)
+    )
+
+
+def apply(function: type[torch.autograd.Function], *inputs: Any) -> Any:
+    """`function.apply(*inputs)`, in plain eager mode without what only `torch.func` needs of it.
+
+    There the inputs are bound to the signature anew at every call, which is a good part of the time
+    that a loss takes on a small batch.
+    """
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return function.apply(*inputs)  # type: ignore[no-untyped-call]
+    return super(torch.autograd.Function, function).apply(*inputs)  # type: ignore[misc]
+
+
+def may_overwrite_saved(grad: Tensor) -> bool:
+    """Whether a backward pass that got `grad` may write into its own saved tensors.
+
+    It may when nobody reads them later: the graph is not retained, and no derivative of the
+    gradient is wanted. This spares an array of the size of the gradient.
+    """
+    return (
+        is_plain(grad)
+        and not torch.is_grad_enabled()
+        and not torch._C._autograd._get_current_graph_task_keep_graph()
     )

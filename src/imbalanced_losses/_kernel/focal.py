@@ -1,12 +1,16 @@
-"""Autograd functions of the focal losses: value and slope of every cell, one pass each."""
+"""Autograd functions of the focal losses: value and slope of every cell, one pass each.
+
+Both return the cells or, where these are only to be summed, their total, so that the array of the
+values need not be written.
+"""
 
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import binary_cross_entropy_with_logits
 
-from imbalanced_losses._eager import readable
+from imbalanced_losses._eager import apply, may_overwrite_saved, readable
 
 # A block this long stays in a core's cache together with the temporaries of `_sigmoid_terms`;
 # passes over it cost half of what passes over main memory do.
@@ -17,58 +21,74 @@ _SHORT_ROW = 16
 
 
 class _SoftmaxFocal(torch.autograd.Function):
+    """Of the large arrays it keeps only log p.
+
+    That is an output, which ties it to the logits for a second derivative. Then alone it has a
+    gradient of its own, that of a log-softmax.
+    """
+
     generate_vmap_rule = True
 
     @staticmethod
     def forward(
-        logits: Tensor, index: Tensor, valid: Tensor | None, gamma: float
+        logits: Tensor, index: Tensor, valid: Tensor | None, gamma: float, total: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         log_p = _log_softmax(logits)
-        value, pull = _softmax_terms(_pick(log_p, index), gamma)
+        value, pull = _softmax_terms(log_p.gather(1, index), gamma)
         if valid is not None:
             value = value.masked_fill(~valid, 0)
-        return value, pull, log_p
+        return value.sum() if total else value, log_p, pull
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        logits, index, valid, ctx.gamma = inputs
-        _, pull, log_p = output
-        ctx.mark_non_differentiable(pull, log_p)
+        logits, index, valid, ctx.gamma, _ = inputs
+        _, log_p, pull = output
+        ctx.dtype = logits.dtype
+        ctx.mark_non_differentiable(pull)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(logits, index, valid, pull, log_p)
+        ctx.save_for_backward(index, valid, log_p, pull)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, None, None, None]:
-        if grad is None:
-            return None, None, None, None
-        logits, index, valid, pull, log_p = ctx.saved_tensors
-        twice = torch.is_grad_enabled()
-        if twice:  # the gradient is to be differentiated again: tie it to the logits
-            log_p = _log_softmax(logits)
-            pull = _softmax_terms(_pick(log_p, index), ctx.gamma)[1]
-        pull = (pull * grad).unsqueeze(1)
-        if valid is not None:
-            ignored = ~valid.unsqueeze(1)
-            # Zero pull makes zero gradient, except where the probabilities are NaN.
-            clean = readable(pull) and not (pull.isnan() & ignored).any()
-            pull = pull.masked_fill(ignored, 0)
-        p = log_p.exp()
-        out = p * pull if twice else p.mul_(pull)
-        out.scatter_add_(1, index.unsqueeze(1), -pull)
-        if valid is not None and not clean:
-            out = out.masked_fill_(ignored, 0)
-        return out.to(logits.dtype), None, None, None
+    def backward(
+        ctx: Any, grad: Tensor | None, grad_log_p: Tensor | None, _: None
+    ) -> tuple[Tensor | None, None, None, None, None]:
+        index, valid, log_p, pull = ctx.saved_tensors
+        ignored = None if valid is None else ~valid
+        out, clean = None, False
+        if grad is not None:
+            if torch.is_grad_enabled():  # the gradient is to be differentiated again
+                pull = _softmax_terms(log_p.gather(1, index), ctx.gamma)[1]
+            pull = pull * grad
+            if ignored is not None:
+                # Zero pull makes zero gradient, except where the probabilities are NaN.
+                clean = readable(pull) and not (pull.isnan() & ignored).any()
+                pull = pull.masked_fill(ignored, 0)
+            if may_overwrite_saved(pull):
+                out = log_p.detach().exp_().mul_(pull).scatter_add_(1, index, -pull)
+            else:
+                out = pull * (log_p.exp() - _one_hot(index, log_p))
+        if grad_log_p is not None:
+            through = grad_log_p - log_p.exp() * grad_log_p.sum(1, keepdim=True)
+            out, clean = through if out is None else out + through, False
+        if out is None:
+            return None, None, None, None, None
+        if ignored is not None and not clean:
+            out = out.masked_fill(ignored, 0)
+        return out.to(ctx.dtype), None, None, None, None
 
 
-def softmax_focal(logits: Tensor, index: Tensor, valid: Tensor | None, gamma: float) -> Tensor:
-    """-(1 - p_y)^gamma log p_y of every position, for softmax over dimension 1.
+def softmax_focal(
+    logits: Tensor, index: Tensor, valid: Tensor | None, gamma: float, *, total: bool = False
+) -> Tensor:
+    """-(1 - p_y)^gamma log p_y of every position, for softmax over dimension 1, or their `total`.
 
     `logits` `[N, C, ...]` of any floating dtype, `index` `[N, ...]` with classes in [0, C), `valid`
     like `index` or None: positions outside it get value and gradient zero, whatever their logits.
     Values, of the shape of `index`, are float32 or better.
     """
-    value: Tensor = _SoftmaxFocal.apply(logits, index, valid, gamma)[0]  # type: ignore[no-untyped-call]
-    return value
+    columns = None if valid is None else valid.unsqueeze(1)
+    value: Tensor = apply(_SoftmaxFocal, logits, index.unsqueeze(1), columns, gamma, total)[0]
+    return value if total else value.squeeze(1)
 
 
 def softmax_focal_expected(
@@ -95,50 +115,68 @@ class _SigmoidFocal(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        logits: Tensor, target: Tensor, alpha: float | None, gamma: float
+        logits: Tensor, target: Tensor, alpha: float | None, gamma: float, total: bool
     ) -> tuple[Tensor, Tensor]:
         if logits.numel() <= _BLOCK or not readable(logits):
-            return _sigmoid_terms(logits, target, alpha, gamma)
-        value, slope = (torch.empty(logits.shape, dtype=logits.dtype) for _ in range(2))
-        blocks = (torch.split(t.reshape(-1), _BLOCK) for t in (logits, target, value, slope))
-        for block_logits, block_target, block_value, block_slope in zip(*blocks, strict=True):
-            terms = _sigmoid_terms(block_logits, block_target, alpha, gamma)
-            block_value.copy_(terms[0])
-            block_slope.copy_(terms[1])
-        return value, slope
+            value, slope = _sigmoid_terms(logits, target, alpha, gamma)
+            return value.sum() if total else value, slope
+        slope = torch.empty(logits.shape, dtype=logits.dtype)
+        values = []
+        blocks = (torch.split(t.reshape(-1), _BLOCK) for t in (logits, target, slope))
+        for block_logits, block_target, block_slope in zip(*blocks, strict=True):
+            value, _ = _sigmoid_terms(block_logits, block_target, alpha, gamma, out=block_slope)
+            values.append(value.sum() if total else value)
+        if total:
+            return torch.stack(values).sum(), slope
+        return torch.cat(values).view(logits.shape), slope
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        logits, target, ctx.alpha, ctx.gamma = inputs
+        logits, target, ctx.alpha, ctx.gamma, _ = inputs
         ctx.mark_non_differentiable(output[1])
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(logits, target, output[1])
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, None, None, None]:
+    def backward(
+        ctx: Any, grad: Tensor | None, _: None
+    ) -> tuple[Tensor | None, None, None, None, None]:
         if grad is None:
-            return None, None, None, None
+            return None, None, None, None, None
         logits, target, slope = ctx.saved_tensors
+        if may_overwrite_saved(grad):
+            return slope.detach().mul_(grad), None, None, None, None
         if torch.is_grad_enabled():  # the gradient is to be differentiated again
-            slope = _sigmoid_terms(logits, target, ctx.alpha, ctx.gamma)[1]
-        return slope * grad, None, None, None
+            slope = _sigmoid_slope(logits, target, ctx.alpha, ctx.gamma)
+        return slope * grad, None, None, None, None
 
 
-def sigmoid_focal(logits: Tensor, target: Tensor, alpha: float | None, gamma: float) -> Tensor:
-    """alpha_t |t - p|^gamma BCE of every cell; `logits` and `target` share shape and dtype."""
-    value: Tensor = _SigmoidFocal.apply(logits, target, alpha, gamma)[0]  # type: ignore[no-untyped-call]
-    return value
+def sigmoid_focal(
+    logits: Tensor, target: Tensor, alpha: float | None, gamma: float, *, total: bool = False
+) -> Tensor:
+    """alpha_t |t - p|^gamma BCE of every cell, or their `total`.
 
-
-def _pick(log_p: Tensor, index: Tensor) -> Tensor:
-    return log_p.gather(1, index.unsqueeze(1)).squeeze(1)
+    `logits` and `target` share shape and dtype.
+    """
+    if gamma == 0:
+        value = binary_cross_entropy_with_logits(logits, target, reduction="none")
+        value = value if alpha is None else _times_alpha_t(value, target, alpha)
+        return value.sum() if total else value
+    focal: Tensor = apply(_SigmoidFocal, logits, target, alpha, gamma, total)[0]
+    return focal
 
 
 def _log_softmax(logits: Tensor) -> Tensor:
-    dtype = torch.promote_types(logits.dtype, torch.float32)
-    if logits.ndim == 2 and logits.shape[1] < _SHORT_ROW and logits.device.type == "cpu":
+    dtype = torch.float32 if logits.dtype.itemsize < 4 else None
+    if logits.ndim == 2 and logits.shape[1] < _SHORT_ROW and readable(logits):
         return logits.t().log_softmax(0, dtype=dtype).t()
     return logits.log_softmax(1, dtype=dtype)
+
+
+def _one_hot(index: Tensor, like: Tensor) -> Tensor:
+    """1 at the `index` in dimension 1, by a comparison: a compiler fuses it with what follows."""
+    classes = torch.arange(like.shape[1], device=like.device)
+    return (index == classes.view(-1, *[1] * (like.ndim - 2))).to(like.dtype)
 
 
 def _softmax_terms(log_p: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
@@ -147,10 +185,10 @@ def _softmax_terms(log_p: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
     The second is (1 - p)^gamma (1 - gamma p log p / (1 - p)). It keeps log p over 1 - p together:
     their quotient tends to -1 as p -> 1, where (1 - p)^(gamma - 1) alone may be unbounded.
     """
-    rest = (-torch.expm1(log_p)).clamp(min=torch.finfo(log_p.dtype).tiny)
-    modulator = rest**gamma
-    value = -modulator * log_p
-    return value, torch.addcmul(modulator, log_p.exp(), value / rest, value=gamma)
+    fall = torch.expm1(log_p).clamp(max=-torch.finfo(log_p.dtype).tiny)  # p - 1
+    modulator = fall * fall if gamma == 2 else (-fall) ** gamma
+    gain = modulator * log_p
+    return -gain, torch.addcmul(modulator, log_p.exp(), gain / fall, value=gamma)
 
 
 def _log_one_minus(log_p: Tensor) -> Tensor:
@@ -164,33 +202,49 @@ def _log_one_minus(log_p: Tensor) -> Tensor:
 
 
 def _sigmoid_terms(
-    logits: Tensor, target: Tensor, alpha: float | None, gamma: float
+    logits: Tensor,
+    target: Tensor,
+    alpha: float | None,
+    gamma: float,
+    *,
+    out: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """alpha_t |e|^gamma BCE and its derivative in the logits, with e = p - t.
+    """alpha_t |e|^gamma BCE and its derivative in the logits, with e = p - t and gamma > 0.
 
     |e|^gamma = k e with k = sign(e) |e|^(gamma - 1), so both come from k:
     value = alpha_t k e BCE, slope = alpha_t k (gamma p (1 - p) BCE + e^2).
-    In place only where autograd needs no input of the operation, for it may run through here.
+    BCE = max(x, 0) - t x + log(1 + exp(-|x|)), where nothing cancels in easy cells. In place, but
+    only on what depends on all that is mixed in, as vmap demands.
     """
-    bce = ((1 - target) * logits).sub_(logsigmoid(logits))
+    tail = logits.abs().neg_().exp_().log1p_()
+    bce = torch.addcmul(logits.relu(), logits, target, value=-1).add_(tail)
     p = logits.sigmoid()
     error = p - target
-    if gamma == 0:
-        k = None
-    elif gamma == 2:
+    k = _modulator(error, target, alpha, gamma)
+    spread = torch.addcmul(p, p, p, value=-1)
+    slope = torch.addcmul(error * error, spread, bce, value=gamma)
+    return bce.mul_(k).mul_(error), torch.mul(slope, k, out=out)
+
+
+def _sigmoid_slope(logits: Tensor, target: Tensor, alpha: float | None, gamma: float) -> Tensor:
+    """The slope of `_sigmoid_terms` in operations that autograd can follow."""
+    bce = binary_cross_entropy_with_logits(logits, target, reduction="none")
+    p = logits.sigmoid()
+    error = p - target
+    k = _modulator(error, target, alpha, gamma)
+    return k * (gamma * p * (1 - p) * bce + error * error)
+
+
+def _modulator(error: Tensor, target: Tensor, alpha: float | None, gamma: float) -> Tensor:
+    """alpha_t sign(e) |e|^(gamma - 1)."""
+    if gamma == 2:
         k = error
     else:
         size = error.abs().clamp(min=torch.finfo(error.dtype).tiny)
         k = size ** (gamma - 1) * error.sign()
-    if alpha is not None:
-        alpha_t = (target * (2 * alpha - 1)).add_(1 - alpha)
-        if k is None:
-            return alpha_t * bce, alpha_t * error
-        k = alpha_t * k
-    if k is None:
-        return bce, error
-    weighted = k * bce
-    slope = torch.addcmul(
-        k * error * error, weighted, torch.addcmul(p, p, p, value=-1), value=gamma
-    )
-    return weighted * error, slope
+    return k if alpha is None else _times_alpha_t(k, target, alpha)
+
+
+def _times_alpha_t(x: Tensor, target: Tensor, alpha: float) -> Tensor:
+    """`x` (alpha t + (1 - alpha) (1 - t)), expanded: this takes two operations, not three."""
+    return torch.addcmul(torch.add(x, x, alpha=-alpha), x, target, value=2 * alpha - 1)

@@ -25,8 +25,12 @@ def sigmoid_focal_cells(
     alpha: float | None,
     gamma: float,
     ignore_index: int | None,
+    total: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """Losses of the targets' shape, 0 where ignored, and the mask of valid cells (None: all)."""
+    """Losses of the targets' shape, 0 where ignored, and the mask of valid cells (None: all).
+
+    Where only their `total` is asked for, it may stand in the place of the losses.
+    """
     _check_logits(logits, dims=0)
     check_tensor("targets", targets)
     if targets.shape != logits.shape:
@@ -40,7 +44,7 @@ def sigmoid_focal_cells(
     targets, valid = _split_ignored(targets.detach().to(dtype), 1, ignore_index)
     logits = logits.to(dtype)
     if valid is None:
-        return sigmoid_focal(logits, targets, alpha, gamma), None
+        return sigmoid_focal(logits, targets, alpha, gamma, total=total), None
     cells = sigmoid_focal(logits.masked_fill(~valid, 0), targets, alpha, gamma)
     return cells.masked_fill(~valid, 0), valid
 
@@ -53,8 +57,12 @@ def softmax_focal_cells(
     gamma: float,
     label_smoothing: float,
     ignore_index: int,
+    total: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """Losses `[N, ...]`, 0 where ignored, and the mask of valid positions (None: all)."""
+    """Losses `[N, ...]`, 0 where ignored, and the mask of valid positions (None: all).
+
+    Where only their `total` is asked for, it may stand in the place of the losses.
+    """
     _check_logits(logits, dims=2)
     check_tensor("targets", targets)
     num_classes, shape = logits.shape[1], (logits.shape[0], *logits.shape[2:])
@@ -76,7 +84,7 @@ def softmax_focal_cells(
     _check_class_indices(targets, shape, logits.shape)
     index, valid = _split_ignored(targets.long(), num_classes - 1, ignore_index)
     if label_smoothing == 0:
-        cells = softmax_focal(logits, index, valid, gamma)
+        cells = softmax_focal(logits, index, valid, gamma, total=total and alpha is None)
     else:
         if valid is not None:
             logits = logits.masked_fill(~valid.unsqueeze(1), 0)
@@ -138,6 +146,9 @@ def _split_ignored(
     targets: Tensor, top: int, ignore_index: int | None
 ) -> tuple[Tensor, Tensor | None]:
     """Targets with 0 in the place of ignored ones, and the mask of the others (None: all)."""
+    may_be_target = ignore_index is not None and 0 <= ignore_index <= top
+    if not may_be_target and _in_range(targets, 0, top):
+        return targets, None
     what = (
         "targets must lie in [0, 1]"
         if targets.is_floating_point()
@@ -145,8 +156,6 @@ def _split_ignored(
     )
     if ignore_index is None:
         _check_range(what, targets, 0, top)
-        return targets, None
-    if not 0 <= ignore_index <= top and _in_range(targets, 0, top):
         return targets, None
     valid = targets != ignore_index
     targets = targets.masked_fill(~valid, 0)
@@ -181,15 +190,19 @@ def _check_logits(logits: Tensor, dims: int) -> None:
 
 
 def _check_class_indices(targets: Tensor, shape: tuple[int, ...], logits_shape: torch.Size) -> None:
+    is_index = not (
+        targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool
+    )
+    if is_index and targets.shape == shape:
+        return
     wanted = (
         f"targets must be class indices of shape {shape} or class probabilities of shape "
         f"{tuple(logits_shape)}; got {targets.dtype} of shape {tuple(targets.shape)}."
     )
-    if targets.shape != shape:
-        fix = " Pass probabilities as floats." if targets.shape == logits_shape else ""
-        raise ValueError(wanted + fix)
-    if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
+    if targets.shape == shape:
         raise TypeError(wanted + " Convert class indices with targets.long().")
+    fix = " Pass probabilities as floats." if targets.shape == logits_shape else ""
+    raise ValueError(wanted + fix)
 
 
 def _check_probabilities(targets: Tensor) -> None:

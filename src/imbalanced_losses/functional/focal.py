@@ -82,7 +82,12 @@ def sigmoid_focal_loss(
     gathers = resolve_gather(gather_distributed) and reduction != "none"
     with failing_together(logits) if gathers else nullcontext():
         cells, valid = sigmoid_focal_cells(
-            logits, targets, alpha=weigh, gamma=gamma, ignore_index=ignore_index
+            logits,
+            targets,
+            alpha=weigh,
+            gamma=gamma,
+            ignore_index=ignore_index,
+            total=reduction != "none" and sample_weight is None,
         )
         weight = None if sample_weight is None else cell_weights(sample_weight, cells)
     call = None
@@ -91,6 +96,7 @@ def sigmoid_focal_loss(
     return reduce_cells(
         cells,
         reduction,
+        logits.numel(),
         valid=valid,
         weight=weight,
         positive=targets.detach() if reduction == "mean_positive" else None,
@@ -171,6 +177,7 @@ def softmax_focal_loss(
             gamma=gamma,
             label_smoothing=label_smoothing,
             ignore_index=ignore_index,
+            total=reduction != "none" and sample_weight is None,
         )
         weight = None if sample_weight is None else cell_weights(sample_weight, cells)
         positive = None
@@ -180,7 +187,15 @@ def softmax_focal_loss(
     if gathers:
         classes = logits.shape[1]
         call = describe("softmax_focal_loss", logits.dtype, [classes], sample_weight=weight)
-    return reduce_cells(cells, reduction, valid=valid, weight=weight, positive=positive, call=call)
+    return reduce_cells(
+        cells,
+        reduction,
+        logits.numel() // logits.shape[1],
+        valid=valid,
+        weight=weight,
+        positive=positive,
+        call=call,
+    )
 
 
 def _check_settings(gamma: float, reduction: str, gather_distributed: bool | None) -> None:
