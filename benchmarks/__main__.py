@@ -14,7 +14,9 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
-    parser.add_argument("--only", default="", help="only cases whose name contains this")
+    parser.add_argument(
+        "--only", default="", help="only cases whose name contains this, such as 'AP 1024x10'"
+    )
     parser.add_argument("--implementations", nargs="+", metavar="NAME", help="default: all")
     parser.add_argument("--threads", type=int, nargs="+", help="default: 1 2; with --quick: 1")
     parser.add_argument("--rounds", type=int, help="turns of each implementation (default 5)")

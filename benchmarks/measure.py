@@ -67,7 +67,7 @@ def _cuda_times(step: TrainingStep, count: int) -> list[tuple[float, float]]:
     marks = []
     for _ in range(count):
         batch = step.batch()
-        start, middle, end = (torch.Event("cuda", enable_timing=True) for _ in range(3))
+        start, middle, end = (_event() for _ in range(3))
         start.record()
         value = step.forward(batch)
         middle.record()
@@ -78,22 +78,32 @@ def _cuda_times(step: TrainingStep, count: int) -> list[tuple[float, float]]:
     return [(start.elapsed_time(middle), middle.elapsed_time(end)) for start, middle, end in marks]
 
 
-def extra_memory(step: Callable[[], None], device: str = "cpu") -> float | None:
-    """MiB by which one step raises the memory in use, None where the system does not tell.
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
 
-    On a CPU free memory is given back first, else a step could live in what an earlier one left.
+
+def memory(step: TrainingStep) -> float | None:
+    """Peak MiB of a step, its gradient included, above what was in use before."""
+    step.release()
+    return extra_memory(step, step.case.device)
+
+
+def extra_memory(action: Callable[[], object], device: str = "cpu") -> float | None:
+    """MiB by which an action raises the memory in use, None where the system does not tell.
+
+    On a CPU free memory is given back first, else it could live in what an earlier one left.
     """
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        step()
+        action()
         torch.cuda.synchronize()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
     try:
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
         resident = _status_mib("VmRSS")
-        step()
+        action()
         return max(0.0, _status_mib("VmHWM") - resident)
     except (OSError, AttributeError):
         return None

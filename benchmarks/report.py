@@ -1,5 +1,6 @@
 """`RESULTS.md`: the tables and pictures of what was measured."""
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -156,7 +157,7 @@ def _scaling(findings: Findings, folder: Path) -> Iterator[str]:
 
 
 def _slug(name: str) -> str:
-    return "".join(letter if letter.isalnum() else "-" for letter in name.lower()).strip("-")
+    return re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def _floors(findings: Findings) -> Iterator[str]:

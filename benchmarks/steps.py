@@ -35,6 +35,7 @@ class TrainingStep:
             with torch.no_grad():
                 for logits, targets in batches:
                     self.loss(logits, targets)
+        self._batches = batches
         self._turn = itertools.cycle(batches)
 
     def batch(self) -> Batch:
@@ -42,6 +43,11 @@ class TrainingStep:
         logits, targets = next(self._turn)
         logits.grad = None
         return logits, targets
+
+    def release(self) -> None:
+        """Free the gradients of earlier steps."""
+        for logits, _ in self._batches:
+            logits.grad = None
 
     def forward(self, batch: Batch) -> Tensor:
         """The loss."""

@@ -48,8 +48,7 @@ class Worker:
 
     def memory(self) -> float | None:
         """Peak extra MiB of a step."""
-        step = self._prepared()
-        return measure.extra_memory(step, step.case.device)
+        return measure.memory(self._prepared())
 
     def launches(self) -> measure.Launches:
         """Operators and synchronisations of a step."""

@@ -176,6 +176,15 @@ def test_extra_memory_sees_what_a_step_holds_at_its_peak():
     assert 60 < mib < 80
 
 
+def test_the_memory_of_a_step_holds_its_gradient():
+    step = TrainingStep(softmax_focal((4096, 2048)), lambda case: lambda logits, _: logits.sum())
+    step()
+    mib = measure.memory(step)
+    if mib is None:
+        pytest.skip("only Linux tells the peak of the resident memory")
+    assert 31 < mib < 40
+
+
 def test_launches_count_the_operators_of_a_step():
     step = TrainingStep(softmax_focal((8, 3)), lambda case: lambda logits, _: logits.exp().sum())
     few = measure.launches(step).kernels
