@@ -64,7 +64,7 @@ class _SoftmaxFocal(torch.autograd.Function):
                 clean = readable(pull) and not (pull.isnan() & ignored).any()
                 pull = pull.masked_fill(ignored, 0)
             if may_overwrite_saved(pull):
-                out = log_p.detach().exp_().mul_(pull).scatter_add_(1, index, -pull)
+                out = log_p.detach().exp_().mul_(pull).scatter_add_(1, index, pull.neg_())
             else:
                 out = pull * (log_p.exp() - _one_hot(index, log_p))
         if grad_log_p is not None:
@@ -167,10 +167,17 @@ def sigmoid_focal(
 
 
 def _log_softmax(logits: Tensor) -> Tensor:
-    dtype = torch.float32 if logits.dtype.itemsize < 4 else None
-    if logits.ndim == 2 and logits.shape[1] < _SHORT_ROW and readable(logits):
+    dtype = torch.float32 if logits.dtype.itemsize < 4 else logits.dtype
+    if logits.ndim != 2 or logits.shape[1] >= _SHORT_ROW or not readable(logits):
+        return logits.log_softmax(1, dtype=dtype)
+    if torch.is_grad_enabled() or logits.numel() <= _BLOCK:
         return logits.t().log_softmax(0, dtype=dtype).t()
-    return logits.log_softmax(1, dtype=dtype)
+    # In blocks, for the softmax copies what is not contiguous.
+    log_p = torch.empty(logits.shape[::-1], dtype=dtype).t()
+    blocks = (t.split(_BLOCK // logits.shape[1]) for t in (logits, log_p))
+    for block_logits, block_log_p in zip(*blocks, strict=True):
+        block_log_p.copy_(block_logits.t().log_softmax(0, dtype=dtype).t())
+    return log_p
 
 
 def _one_hot(index: Tensor, like: Tensor) -> Tensor:
@@ -221,9 +228,9 @@ def _sigmoid_terms(
     p = logits.sigmoid()
     error = p - target
     k = _modulator(error, target, alpha, gamma)
-    spread = torch.addcmul(p, p, p, value=-1)
-    slope = torch.addcmul(error * error, spread, bce, value=gamma)
-    return bce.mul_(k).mul_(error), torch.mul(slope, k, out=out)
+    spread = bce * torch.addcmul(p, p, p, value=-1)
+    value = bce.mul_(k).mul_(error)
+    return value, torch.mul(error.mul_(error).add_(spread, alpha=gamma), k, out=out)
 
 
 def _sigmoid_slope(logits: Tensor, target: Tensor, alpha: float | None, gamma: float) -> Tensor:
@@ -236,12 +243,11 @@ def _sigmoid_slope(logits: Tensor, target: Tensor, alpha: float | None, gamma: f
 
 
 def _modulator(error: Tensor, target: Tensor, alpha: float | None, gamma: float) -> Tensor:
-    """alpha_t sign(e) |e|^(gamma - 1)."""
+    """alpha_t sign(e) |e|^(gamma - 1), in memory of its own."""
     if gamma == 2:
-        k = error
-    else:
-        size = error.abs().clamp(min=torch.finfo(error.dtype).tiny)
-        k = size ** (gamma - 1) * error.sign()
+        return error.clone() if alpha is None else _times_alpha_t(error, target, alpha)
+    size = error.abs().clamp(min=torch.finfo(error.dtype).tiny)
+    k = size ** (gamma - 1) * error.sign()
     return k if alpha is None else _times_alpha_t(k, target, alpha)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from imbalanced_losses._eager import apply
 from imbalanced_losses._kernel.soft_step import no_autocast, soft_steps_
 
 
@@ -20,9 +21,8 @@ def pair_counts(queries: Tensor, sources: Tensor, weights: Tensor, temperature: 
     Returns:
         `[C, Q]`, in O(Q S) time and memory.
     """
-    counts, _ = _PairCounts.apply(queries, sources, weights, temperature)  # type: ignore[no-untyped-call]
-    result: Tensor = counts
-    return result
+    counts: Tensor = apply(_PairCounts, queries, sources, weights, temperature)[0]
+    return counts
 
 
 class _PairCounts(torch.autograd.Function):

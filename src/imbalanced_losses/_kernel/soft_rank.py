@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from imbalanced_losses._eager import apply
 from imbalanced_losses._kernel.pairs import differentiable_slopes, pair_counts, slopes_
 from imbalanced_losses._kernel.soft_step import (
     decay_,
@@ -71,7 +72,8 @@ def soft_counts(
         queries = queries.view_as(queries)
     if _few_pairs(len(queries), queries.shape[1], sources.shape[1]):
         return pair_counts(queries, sources, weights, temperature)
-    counts: Tensor = _SoftCounts.apply(queries, sources, weights, temperature, movable)[0]  # type: ignore[no-untyped-call]
+    operands = queries, sources, weights, temperature, movable
+    counts: Tensor = apply(_SoftCounts, *operands)[0]
     return counts
 
 
