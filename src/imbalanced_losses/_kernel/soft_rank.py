@@ -34,8 +34,8 @@ from imbalanced_losses._kernel.soft_step import (
 
 # Sources in a block, and K, the powers of a decay: errors of about 1e-7 in float32 and 1e-14 in
 # float64. Both are chosen from the trade-off of time and error shown in benchmarks/RESULTS.md.
-BLOCK = 32
-TERMS = {torch.float32: 11, torch.float64: 22}
+BLOCK = 16
+TERMS = {torch.float32: 10, torch.float64: 22}
 
 # Up to so many pairs for every score, taking them all costs less; and memory for so many at most.
 _PAIRS_PER_SCORE = 96
