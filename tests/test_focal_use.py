@@ -27,6 +27,14 @@ def test_long_cpu_tensors_go_through_blocks_unchanged():
     torch.testing.assert_close(total, cells)
 
 
+def test_many_short_rows_go_through_blocks_unchanged():
+    logits = torch.randn(kernel._BLOCK // 3 + 5, 3)
+    targets = torch.arange(len(logits)) % 3
+    got = value_and_grad(softmax_focal_loss, logits, targets, reduction="none", gamma=0)
+    wanted = value_and_grad(torch.nn.functional.cross_entropy, logits, targets, reduction="none")
+    torch.testing.assert_close(got, wanted)
+
+
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.5, 2.0, 3.0])
 @pytest.mark.parametrize("shape", [(4, 3), (3, 17), (2, 3, 2)])
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1, "alpha": [1, 2, 3]}])

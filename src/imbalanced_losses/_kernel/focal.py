@@ -167,10 +167,17 @@ def sigmoid_focal(
 
 
 def _log_softmax(logits: Tensor) -> Tensor:
-    dtype = torch.float32 if logits.dtype.itemsize < 4 else None
-    if logits.ndim == 2 and logits.shape[1] < _SHORT_ROW and readable(logits):
+    dtype = torch.float32 if logits.dtype.itemsize < 4 else logits.dtype
+    if logits.ndim != 2 or logits.shape[1] >= _SHORT_ROW or not readable(logits):
+        return logits.log_softmax(1, dtype=dtype)
+    if torch.is_grad_enabled() or logits.numel() <= _BLOCK:
         return logits.t().log_softmax(0, dtype=dtype).t()
-    return logits.log_softmax(1, dtype=dtype)
+    # In blocks, for the softmax copies what is not contiguous.
+    log_p = torch.empty(logits.shape[::-1], dtype=dtype).t()
+    blocks = (t.split(_BLOCK // logits.shape[1]) for t in (logits, log_p))
+    for block_logits, block_log_p in zip(*blocks, strict=True):
+        block_log_p.copy_(block_logits.t().log_softmax(0, dtype=dtype).t())
+    return log_p
 
 
 def _one_hot(index: Tensor, like: Tensor) -> Tensor:
@@ -185,7 +192,7 @@ def _softmax_terms(log_p: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
     The second is (1 - p)^gamma (1 - gamma p log p / (1 - p)). It keeps log p over 1 - p together:
     their quotient tends to -1 as p -> 1, where (1 - p)^(gamma - 1) alone may be unbounded.
     """
-    fall = torch.expm1(log_p).clamp_(max=-torch.finfo(log_p.dtype).tiny)  # p - 1
+    fall = torch.expm1(log_p).clamp(max=-torch.finfo(log_p.dtype).tiny)  # p - 1
     modulator = fall * fall if gamma == 2 else (-fall) ** gamma
     gain = modulator * log_p
     steeper = log_p.exp().mul_(gain).div_(fall)
