@@ -174,7 +174,7 @@ def _log_softmax(logits: Tensor) -> Tensor:
         return logits.t().log_softmax(0, dtype=dtype).t()
     # In blocks, for the softmax copies what is not contiguous.
     log_p = torch.empty(logits.shape[::-1], dtype=dtype).t()
-    blocks = (t.split(_BLOCK // logits.shape[1]) for t in (logits, log_p))
+    blocks = (torch.split(t, _BLOCK // logits.shape[1]) for t in (logits, log_p))
     for block_logits, block_log_p in zip(*blocks, strict=True):
         block_log_p.copy_(block_logits.t().log_softmax(0, dtype=dtype).t())
     return log_p
