@@ -109,6 +109,17 @@ def test_only_movable_sources_get_a_gradient() -> None:
     torch.testing.assert_close(found, (value, by_query, expected))
 
 
+@pytest.mark.parametrize("pairs_per_score", [0, 20])
+def test_sources_may_be_constant(pairs_per_score, monkeypatch) -> None:
+    *lists, weights, upstream = draw(100)
+    tau = torch.tensor(0.1, dtype=torch.float64)
+    _, expected, _ = value_and_gradients(soft_counts, *lists, weights, tau, upstream)
+    monkeypatch.setattr(soft_rank, "_PAIRS_PER_SCORE", pairs_per_score)
+    leaf = lists[0].requires_grad_()
+    (soft_counts(leaf, lists[1], weights, tau) * upstream).sum().backward()
+    torch.testing.assert_close(leaf.grad, expected, rtol=1e-12, atol=1e-12)
+
+
 def test_each_class_has_its_temperature() -> None:
     *lists, weights, _ = draw(100)
     temperature = torch.tensor([0.01, 0.1, 1.0], dtype=torch.float64)
