@@ -42,7 +42,7 @@ _PAIRS_PER_SCORE = 96
 _MOST_PAIRS = 2**23
 # Numbers in a temporary, so that a core keeps it in its cache. An accelerator has none of that
 # size; there the bound is one on memory.
-_CELLS = 2**16
+_CELLS = 2**17
 _CELLS_OF_ACCELERATOR = 2**25
 
 
