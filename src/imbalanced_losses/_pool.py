@@ -23,6 +23,15 @@ class Pool(NamedTuple):
     poisoned: Tensor | None = None  # [C] bool: a valid score was not finite; None: in no class
     movable: Tensor | None = None  # [N]: columns of all live rows and perhaps of others; None: all
 
+    def of_classes(self, index: Tensor) -> "Pool":
+        """The same rows of some classes `[c]` alone."""
+        return self._replace(
+            scores=self.scores.index_select(0, index),
+            positive=self.positive.index_select(0, index),
+            valid=self.valid.index_select(0, index),
+            poisoned=None if self.poisoned is None else self.poisoned.index_select(0, index),
+        )
+
 
 def finite_rows(rows: Rows) -> tuple[Rows, Tensor | None]:
     """Rows with finite scores, 0 where there was none, and the cells `[C, N]` that broke.
@@ -93,8 +102,9 @@ def _cells(member: Tensor) -> tuple[Tensor, Tensor]:
     first = torch.searchsorted(found, torch.arange(classes + 1) * rows)
     count = first.diff().unsqueeze(1)
     place = torch.arange(int(count.max()) if len(found) else 0)
-    cells = found[(place + first[:-1, None]).clamp_(max=len(found) - 1)]
-    return cells, place < count
+    # Padding repeats a class's own last member: the NaN of a poisoned class stays with it.
+    own = torch.minimum(place, count - 1).clamp_(min=0) + first[:-1, None]
+    return found[own.clamp_(max=len(found) - 1)], place < count
 
 
 def gather_rows(rows: Rows, call: str) -> Rows:

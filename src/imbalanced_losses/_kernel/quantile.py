@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from imbalanced_losses._eager import readable
+from imbalanced_losses._kernel.counts import row_counts
 
 INTERPOLATIONS = ("higher", "linear", "lower", "midpoint", "nearest")
 
@@ -36,7 +36,7 @@ def masked_quantiles(
     rows = values.shape[1]
     if rows == 0:
         return values.new_full((len(values), len(levels)), torch.nan)
-    count = _counts(member)
+    count = row_counts(member)
     # In float32 the position would be off by whole rows from 2^24 members on. Column by column,
     # because a tensor made from a list is a copy that an accelerator waits for.
     last = count.double() - 1
@@ -58,16 +58,6 @@ def masked_quantiles(
     else:
         found = _select(values, member, count, rank, min(levels))
     return found.masked_fill(count == 0, torch.nan)
-
-
-def _counts(member: Tensor) -> Tensor:
-    """Members of each row, `[C, 1]` int32."""
-    if readable(member):
-        # Few enough to be summed as bytes, which needs no wider copy of the mask.
-        size = 128
-        padded = F.pad(member.view(torch.uint8), (0, -member.shape[1] % size))
-        member = padded.view(len(member), size, -1).sum(1, dtype=torch.uint8)
-    return member.sum(1, keepdim=True, dtype=torch.int32)
 
 
 def _select(values: Tensor, member: Tensor, count: Tensor, rank: Tensor, lowest: float) -> Tensor:

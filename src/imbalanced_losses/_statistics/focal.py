@@ -15,7 +15,12 @@ from imbalanced_losses._kernel.focal import (
     softmax_focal,
     softmax_focal_expected,
 )
-from imbalanced_losses._targets import check_sample_weight, check_tensor, check_values
+from imbalanced_losses._targets import (
+    check_sample_weight,
+    check_tensor,
+    check_values,
+    seen_within,
+)
 
 
 def sigmoid_focal_cells(
@@ -147,7 +152,7 @@ def _split_ignored(
 ) -> tuple[Tensor, Tensor | None]:
     """Targets with 0 in the place of ignored ones, and the mask of the others (None: all)."""
     may_be_target = ignore_index is not None and 0 <= ignore_index <= top
-    if not may_be_target and _in_range(targets, 0, top):
+    if not may_be_target and seen_within(targets, 0, top):
         return targets, None
     what = (
         "targets must lie in [0, 1]"
@@ -164,18 +169,8 @@ def _split_ignored(
 
 
 def _check_range(rule: str, values: Tensor, low: float, high: float) -> None:
-    if is_plain(values) and not _in_range(values, low, high):
+    if is_plain(values) and not seen_within(values, low, high):
         check_values((values >= low) & (values <= high), values, rule)
-
-
-def _in_range(values: Tensor, low: float, high: float) -> bool:
-    """Whether all values are seen to lie in [low, high]; False where they cannot be read."""
-    if not readable(values):
-        return False
-    if values.numel() == 0:
-        return True
-    least, most = torch.aminmax(values)
-    return bool(low <= least.item() and most.item() <= high)
 
 
 def _check_logits(logits: Tensor, dims: int) -> None:

@@ -1,5 +1,6 @@
 """Partial AUC over a band of false-positive rates."""
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,13 @@ from imbalanced_losses._kernel.quantile import INTERPOLATIONS, masked_quantiles
 from imbalanced_losses._kernel.soft_rank import soft_counts
 from imbalanced_losses._kernel.soft_step import soft_step
 from imbalanced_losses._pool import Pool, Selection, select
-from imbalanced_losses._statistics.per_class import POINTWISE, PerClass, loss_of
+from imbalanced_losses._statistics.per_class import (
+    POINTWISE,
+    POINTWISE_PADDING,
+    PerClass,
+    by_size,
+    loss_of,
+)
 
 _SMALLEST_SCALE = 1e-12
 
@@ -59,6 +66,14 @@ def pauc_at_budget(
     A class is valid with a numerator, an iid negative, a scale above 1e-12 and, for the pairwise
     surrogate, a negative inside the band. Diagnostics come where they are asked for.
     """
+    statistic = partial(_pauc, temperature=temperature, settings=settings, diagnose=diagnose)
+    value, valid, *diagnostics = by_size(pool, statistic, padding=POINTWISE_PADDING)
+    return PerClass(value, valid), PAUCDiagnostics(*diagnostics) if diagnose else None
+
+
+def _pauc(
+    pool: Pool, temperature: Tensor, settings: PAUCSettings, *, diagnose: bool
+) -> tuple[Tensor, ...]:
     negative = pool.valid & ~pool.positive
     iid_negative = negative & pool.iid
     with torch.no_grad():
@@ -82,17 +97,17 @@ def pauc_at_budget(
         usable = usable | pool.poisoned
     if settings.budget_basis == "population" or pool.poisoned is not None:
         usable = usable & iid_negative.any(1)  # else no reference, hence no scale
-    diagnostics = None
-    if diagnose:
-        diagnostics = PAUCDiagnostics(
-            knots[:, 0],
-            knots[:, -1],
-            tau,
-            (iid_negative & _in_band(pool.scores, knots)).sum(1),
-            _variance(terms.detach(), numerator.inside),
-            (pool.positive & pool.live).sum(1),
-        )
-    return loss_of(pool, terms, numerator.mass, usable), diagnostics
+    per_class = loss_of(pool, terms, numerator.mass, usable)
+    if not diagnose:
+        return per_class
+    return *per_class, *PAUCDiagnostics(
+        knots[:, 0],
+        knots[:, -1],
+        tau,
+        (iid_negative & _in_band(pool.scores, knots)).sum(1),
+        _variance(terms.detach(), numerator.inside),
+        (pool.positive & pool.live).sum(1),
+    )
 
 
 def _in_band(scores: Tensor, knots: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Soft recall above a quantile of all scores."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -7,7 +9,13 @@ from imbalanced_losses import _checks
 from imbalanced_losses._kernel.quantile import INTERPOLATIONS, masked_quantiles
 from imbalanced_losses._kernel.soft_step import soft_step
 from imbalanced_losses._pool import Pool, select
-from imbalanced_losses._statistics.per_class import POINTWISE, PerClass, loss_of
+from imbalanced_losses._statistics.per_class import (
+    POINTWISE,
+    POINTWISE_PADDING,
+    PerClass,
+    by_size,
+    loss_of,
+)
 
 
 def check_recall(quantile: float, interpolation: str) -> None:
@@ -23,6 +31,13 @@ def recall_at_quantile(
 
     A class is valid with at least one positive.
     """
+    statistic = partial(
+        _recall, temperature=temperature, quantile=quantile, interpolation=interpolation
+    )
+    return PerClass(*by_size(pool, statistic, padding=POINTWISE_PADDING))
+
+
+def _recall(pool: Pool, temperature: Tensor, quantile: float, interpolation: str) -> PerClass:
     (positives,) = select(pool, pool.positive, above=POINTWISE)
     with torch.no_grad():
         theta = masked_quantiles(pool.scores, pool.valid, [1 - quantile], interpolation)

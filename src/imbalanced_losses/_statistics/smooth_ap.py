@@ -1,10 +1,15 @@
 """Smooth average precision (Brown, Xie, Kalogeiton and Zisserman, ECCV 2020)."""
 
+from functools import partial
+
 from torch import Tensor
 
 from imbalanced_losses._kernel.soft_rank import soft_counts
 from imbalanced_losses._pool import Pool, select
-from imbalanced_losses._statistics.per_class import PerClass, loss_of
+from imbalanced_losses._statistics.per_class import PerClass, by_size, loss_of
+
+# Padded positives that cost less than a part of the classes more.
+_PADDING = 2**11
 
 
 def smooth_ap(pool: Pool, temperature: Tensor) -> PerClass:
@@ -12,6 +17,10 @@ def smooth_ap(pool: Pool, temperature: Tensor) -> PerClass:
 
     A class is valid with at least one positive and one negative.
     """
+    return PerClass(*by_size(pool, partial(_smooth_ap, temperature=temperature), padding=_PADDING))
+
+
+def _smooth_ap(pool: Pool, temperature: Tensor) -> PerClass:
     (positives,) = select(pool, pool.positive)
     dtype, scores = pool.scores.dtype, positives.scores
     everyone = pool.valid.to(dtype)
