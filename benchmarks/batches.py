@@ -30,9 +30,12 @@ def _batch(case: Case, generator: torch.Generator) -> Batch:
         targets = (torch.rand(rows, generator=generator) < case.positives).long()
         logits += targets[:, None]
     else:
-        # Shuffled, so that every class has its equal share exactly.
+        # Shuffled, so that every class has its share exactly.
         order = torch.randperm(rows * math.prod(rest), generator=generator)
         targets = (order % classes).view(rows, *rest)
+        if case.head:
+            of_head = order < case.head * len(order)
+            targets = torch.where(of_head, 0, 1 + order % (classes - 1)).view(rows, *rest)
         logits += F.one_hot(targets, classes).movedim(-1, 1)
     dtype: torch.dtype = getattr(torch, case.dtype)
     if targets.is_floating_point():

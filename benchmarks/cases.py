@@ -20,7 +20,8 @@ class Case:
         queue: Queue size of a ranking loss, None for a pointwise loss.
         goals: Bounds on our median of forward and backward, on one thread.
         settings: Constructor arguments beside the number of classes and the queue size.
-        positives: Share of positives where there is one class; of several, each has an equal share.
+        positives: Share of positives where there is one class.
+        head: Share of the first of several classes, the others sharing the rest; 0: all equal.
         dtype: Name of the logits' dtype.
         device: "cpu" or "cuda".
         mode: "eager" or "compiled".
@@ -33,6 +34,7 @@ class Case:
     goals: tuple[Goal, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     positives: float = 0.01
+    head: float = 0.0
     dtype: str = "float32"
     device: str = "cpu"
     mode: str = "eager"
@@ -46,13 +48,14 @@ class Case:
 
     @property
     def size(self) -> str:
-        """The shape and the queue, and what departs from float32, CPU and eager."""
+        """Shape, queue and head class, and what departs from float32, CPU and eager."""
         usual = {"dtype": "float32", "device": "cpu", "mode": "eager"}
         unusual = [
             value for name, default in usual.items() if (value := getattr(self, name)) != default
         ]
         queue = [] if self.queue is None else [f"queue {self.queue}"]
-        return " ".join(["x".join(map(str, self.shape)), *queue, *unusual])
+        head = [f"head {self.head:.0%}"] if self.head else []
+        return " ".join(["x".join(map(str, self.shape)), *queue, *head, *unusual])
 
     @property
     def key(self) -> str:
@@ -105,6 +108,9 @@ CASES = [
     *(loss((256, 1), 8192) for loss in THRESHOLDS),
     *(loss((1024, 10), 8192, mode="compiled") for loss in RANKING),
     smooth_ap((1024, 10), 8192, dtype="bfloat16"),
+    # One class with most of the rows, as is usual where others are rare.
+    smooth_ap((15360, 10), 0, head=0.8),
+    *(loss((1024, 10), 8192, head=0.8) for loss in RANKING),
     # Dense logits.
     softmax_focal((8192, 1000), goals=BELOW_CE),
     softmax_focal((65536, 10), goals=BELOW_CE),
