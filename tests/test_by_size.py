@@ -18,7 +18,7 @@ LOSSES = [
 def set_padding(monkeypatch, padding: int) -> None:
     monkeypatch.setattr(smooth_ap, "_PADDING", padding)
     for module in (recall, pauc):
-        monkeypatch.setattr(module, "POINTWISE_PADDING", padding)
+        monkeypatch.setattr(module, "PADDING", padding)
 
 
 def outcome(cls, options, *, broken: bool):

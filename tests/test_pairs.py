@@ -10,7 +10,7 @@ def operands(dtype=torch.float64):
     generator = torch.Generator().manual_seed(0)
     queries = torch.randn(2, 5, dtype=dtype, generator=generator, requires_grad=True)
     sources = torch.randn(2, 3, dtype=dtype, generator=generator, requires_grad=True)
-    weights = torch.rand(2, 3, dtype=dtype, generator=generator)
+    weights = torch.rand(2, 4, 3, dtype=dtype, generator=generator)
     return queries, sources, weights, torch.tensor([0.3, 1.0], dtype=dtype)
 
 
@@ -18,7 +18,7 @@ def plainly(queries, sources, weights, temperature):
     steps = torch.sigmoid(
         (sources.unsqueeze(1) - queries.unsqueeze(2)) / temperature.view(-1, 1, 1)
     )
-    return (steps * weights.unsqueeze(1)).sum(2)
+    return torch.einsum("cws,cqs->cwq", weights, steps)
 
 
 def test_equals_plain_operations() -> None:

@@ -19,7 +19,7 @@ def by_sorting(monkeypatch) -> None:
 def all_pairs(queries: Tensor, sources: Tensor, weights: Tensor, temperature: Tensor) -> Tensor:
     difference = sources.unsqueeze(1) - queries.unsqueeze(2)
     kernel = torch.sigmoid(difference / temperature.reshape(-1, 1, 1))
-    return torch.einsum("cj,cij->ci", weights, kernel)
+    return torch.einsum("cwj,cij->cwi", weights, kernel)
 
 
 def value_and_gradients(function, queries, sources, weights, temperature, upstream):
@@ -33,13 +33,13 @@ def draw(rows: int, dtype=torch.float64, *, queries=20, classes=3, seed=0) -> tu
     """Queries, of which half are sources too, sources, weights and upstream gradients."""
     generator = torch.Generator().manual_seed(seed)
 
-    def normal(size: int) -> Tensor:
-        return torch.randn(classes, size, dtype=dtype, generator=generator)
+    def normal(*size: int) -> Tensor:
+        return torch.randn(classes, *size, dtype=dtype, generator=generator)
 
     sources, apart = normal(rows), 2 * normal(queries)
     mixed = torch.cat((sources[:, : queries // 2], apart), 1)[:, :queries]
-    weights = torch.rand(classes, rows, dtype=dtype, generator=generator)
-    return mixed, sources, weights, normal(queries)
+    weights = torch.rand(classes, 2, rows, dtype=dtype, generator=generator)
+    return mixed, sources, weights, normal(2, queries)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_equals_all_pairs(queries, rows, temperature, dtype, value_error, gradie
     value, *gradients = value_and_gradients(soft_counts, *lists, weights, tau, upstream)
     doubled = (operand.double() for operand in (*lists, weights, tau, upstream))
     exact_value, *exact_gradients = value_and_gradients(all_pairs, *doubled)
-    mass = weights.double().sum(1, keepdim=True)
+    mass = weights.double().sum(2, keepdim=True)
     assert ((value - exact_value).abs() / mass).max() <= value_error
     for gradient, exact in zip(gradients, exact_gradients, strict=True):
         # Where all pairs are far apart, the error is that of one pair's largest slope, 1 / (4 tau).
@@ -134,7 +134,7 @@ def test_each_class_has_its_temperature() -> None:
 def test_ties_share_the_step() -> None:
     scores = torch.zeros(1, 3 * BLOCK + 5, dtype=torch.float64)
     tau = torch.tensor(0.1, dtype=torch.float64)
-    counts = soft_counts(scores, scores, torch.ones_like(scores), tau)
+    counts = soft_counts(scores, scores, torch.ones_like(scores).unsqueeze(1), tau)
     torch.testing.assert_close(counts, torch.full_like(counts, scores.shape[1] / 2))
 
 
@@ -144,13 +144,13 @@ def test_extreme_scores_are_finite(dtype) -> None:
     largest = torch.finfo(dtype).max
     scores = torch.tensor([[-1e4, -1.0, 0.0, 0.0, 1e4, largest, largest]], dtype=dtype)
     scores = scores.repeat_interleave(BLOCK // 2 - 1, 1)
-    weights = torch.ones_like(scores)
+    weights = torch.ones_like(scores).unsqueeze(1)
     tau = torch.tensor(1e-6, dtype=dtype)
     value, *gradients = value_and_gradients(soft_counts, scores, scores, weights, tau, weights)
     assert value.isfinite().all()
     assert all(gradient.isfinite().all() for gradient in gradients)
     above = torch.arange(scores.shape[1], 0, -1)[BLOCK // 2 - 1] - (BLOCK // 2 - 1) / 2
-    assert value[0, BLOCK // 2 - 1] == pytest.approx(float(above))
+    assert value[0, 0, BLOCK // 2 - 1] == pytest.approx(float(above))
 
 
 def test_long_lists_are_worked_on_in_parts(monkeypatch) -> None:

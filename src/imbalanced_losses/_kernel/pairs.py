@@ -10,16 +10,16 @@ from imbalanced_losses._kernel.soft_step import no_autocast, soft_steps_
 
 
 def pair_counts(queries: Tensor, sources: Tensor, weights: Tensor, temperature: Tensor) -> Tensor:
-    """sum_j weights_j sigma((sources_j - queries_i) / tau), differentiable in both lists.
+    """sum_j weights_wj sigma((sources_j - queries_i) / tau), differentiable in both lists.
 
     Args:
         queries: `[C, Q]`.
         sources: `[C, S]`.
-        weights: `[C, S]`, without gradient.
+        weights: `[C, W, S]`, without gradient.
         temperature: tau > 0, `[C]`, without gradient.
 
     Returns:
-        `[C, Q]`, in O(Q S) time and memory.
+        `[C, W, Q]`, in O(Q S) time and memory.
     """
     counts: Tensor = apply(_PairCounts, queries, sources, weights, temperature)[0]
     return counts
@@ -33,14 +33,14 @@ class _PairCounts(torch.autograd.Function):
         rate = temperature.reciprocal().view(-1, 1, 1)
         steps = soft_steps_((sources.unsqueeze(1) - queries.unsqueeze(2)).mul_(rate))
         with no_autocast(steps):
-            counts = torch.bmm(steps, weights.unsqueeze(2)).squeeze(2)
-        return counts, slopes_(steps).mul_(weights.unsqueeze(1))
+            counts = torch.bmm(weights, steps.mT)
+        return counts, slopes_(steps)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
-        _, slopes = output
-        ctx.save_for_backward(*inputs, slopes)
-        ctx.mark_non_differentiable(slopes)
+        _, matrix = output
+        ctx.save_for_backward(*inputs, matrix)
+        ctx.mark_non_differentiable(matrix)
         ctx.set_materialize_grads(False)
 
     @staticmethod
@@ -49,15 +49,16 @@ class _PairCounts(torch.autograd.Function):
     ) -> tuple[Tensor | None, Tensor | None, None, None]:
         if grad is None:
             return None, None, None, None
-        queries, sources, weights, temperature, slopes = ctx.saved_tensors
+        queries, sources, weights, temperature, matrix = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient is to be differentiated again
-            slopes = differentiable_slopes(queries, sources, temperature) * weights.unsqueeze(1)
-        grad = grad / temperature.unsqueeze(1)
+            matrix = differentiable_slopes(queries, sources, temperature)
+        grad = grad / temperature.view(-1, 1, 1)
         by_source = None
-        if ctx.needs_input_grad[1]:
-            with no_autocast(slopes):
-                by_source = torch.bmm(grad.unsqueeze(1), slopes).squeeze(1)
-        return -grad * slopes.sum(2), by_source, None, None
+        with no_autocast(matrix):
+            slopes = torch.bmm(weights, matrix.mT)
+            if ctx.needs_input_grad[1]:
+                by_source = (weights * torch.bmm(grad, matrix)).sum(1)
+        return -(grad * slopes).sum(1), by_source, None, None
 
 
 def slopes_(steps: Tensor) -> Tensor:

@@ -60,12 +60,13 @@ def soft_counts(
     Args:
         queries: `[C, Q]`, finite.
         sources: `[C, S]`, finite, in any order.
-        weights: `[C, S]`, without gradient.
+        weights: `[C, W, S]`, W weights of every source, without gradient.
         temperature: tau > 0, `[]` or `[C]`, without gradient.
         movable: Columns `[N]` of the sources that may have a gradient; None means all.
 
     Returns:
-        `[C, Q]`: sum over j of `weights[c, j] * sigmoid((sources[c, j] - queries[c, i]) / tau)`.
+        `[C, W, Q]`: the sums over j of
+        `weights[c, w, j] * sigmoid((sources[c, j] - queries[c, i]) / tau)`.
     """
     temperature = temperature.expand(len(queries))
     if torch.compiler.is_compiling():  # it does not take one tensor as two arguments
@@ -106,23 +107,24 @@ class _SoftCounts(torch.autograd.Function):
         if grad is None:
             return None, None, None, None, None
         queries, sources, weights, temperature, movable, slopes = ctx.saved_tensors
-        grad = grad / temperature.unsqueeze(1)
+        grad = grad / temperature.view(-1, 1, 1)
         if torch.is_grad_enabled():  # the gradient is to be differentiated again
             with no_autocast(queries):
                 matrix = differentiable_slopes(queries, sources, temperature)
-                slopes = torch.matmul(matrix, weights.unsqueeze(2)).squeeze(2)
-                pulls = torch.matmul(grad.unsqueeze(1), matrix).squeeze(1)
-            return -grad * slopes, weights * pulls, None, None, None
+                slopes, pulls = weights @ matrix.mT, grad @ matrix
+            return -(grad * slopes).sum(1), (weights * pulls).sum(1), None, None, None
         by_source = None
         if ctx.needs_input_grad[1]:
             # sigma' is even: the sources see the queries as the queries see them.
             moved = sources if movable is None else sources.index_select(1, movable)
             with no_autocast(queries):
                 pulls = _Field.of(queries, grad, temperature).seen_from(moved)[1]
-            if movable is not None:
-                pulls = torch.zeros_like(sources).index_copy_(1, movable, pulls)
-            by_source = weights * pulls
-        return -grad * slopes, by_source, None, None, None
+            if movable is None:
+                by_source = (weights * pulls).sum(1)
+            else:
+                pulls = (weights.index_select(2, movable) * pulls).sum(1)
+                by_source = torch.zeros_like(sources).index_copy_(1, movable, pulls)
+        return -(grad * slopes).sum(1), by_source, None, None, None
 
 
 class _Field(NamedTuple):
@@ -132,54 +134,63 @@ class _Field(NamedTuple):
     """
 
     scores: Tensor  # [L, C * B]
-    weights: Tensor  # [L, C * B]
+    weights: Tensor  # [W * L, C * B]
     edges: Tensor  # [2, C * B]: where the block begins, and where the next one does
     rate: Tensor  # [C * B]: 1 / tau
-    sums: Tensor  # [2 K, C * B]: what is left of it, seen from its begin; right, from its end
-    above: Tensor  # [C * B]: the weight to the right of it
+    sums: Tensor  # [W * 2 * K, C * B]: what is left of it, seen from its begin; right, from its end
+    above: Tensor  # [W, C * B]: the weight to the right of it
 
     @classmethod
     def of(cls, sources: Tensor, weights: Tensor, temperature: Tensor) -> "_Field":
-        classes, size = sources.shape
+        (classes, size), vectors = sources.shape, weights.shape[1]
         count = (size + BLOCK - 1) // BLOCK
         ascending, order = sources.sort(1)
         # Padding repeats the highest score with weight 0.
         padding = ascending[:, -1:].expand(classes, count * BLOCK - size)
         scores = torch.cat((ascending, padding), 1).view(classes, count, BLOCK)
-        weights = F.pad(weights.gather(1, order), (0, count * BLOCK - size)).view_as(scores)
+        weights = weights.gather(2, order.unsqueeze(1).expand_as(weights))
+        weights = F.pad(weights, (0, count * BLOCK - size)).view(classes, vectors, count, BLOCK)
         begins, end = scores[..., 0], scores[:, -1:, -1]
         edges = torch.stack((begins, torch.cat((begins[:, 1:], end), 1))).view(2, -1)
         rate = temperature.reciprocal().unsqueeze(1).expand(classes, count).reshape(-1)
-        blocks = scores.view(-1, BLOCK).t().contiguous(), weights.view(-1, BLOCK).t().contiguous()
-        moments = [
-            _moments(*part) for part in _parts(2 * BLOCK * TERMS[rate.dtype], *blocks, edges, rate)
-        ]
+        columns = (
+            scores.view(-1, BLOCK).t().contiguous(),
+            weights.permute(1, 3, 0, 2).contiguous().view(vectors * BLOCK, -1),
+            edges,
+            rate,
+        )
+        height = 2 * vectors * BLOCK * TERMS[rate.dtype]
+        moments = torch.cat([_moments(*part) for part in _parts(height, *columns)], -1)
         sums = _travel(
-            torch.cat(moments, -1).view(2, -1, classes, count),
+            moments.view(vectors, 2, -1, classes, count),
             _decays(edges[1] - edges[0], rate).view(-1, classes, count),
         )
-        totals = weights.sum(2)
-        above = totals.sum(1, keepdim=True) - totals.cumsum(1)
-        return cls(*blocks, edges, rate, sums.view(-1, classes * count), above.view(-1))
+        totals = weights.sum(3)
+        above = (totals.sum(2, keepdim=True) - totals.cumsum(2)).transpose(0, 1)
+        by_block = classes * count
+        return cls(*columns, sums.view(-1, by_block), above.reshape(vectors, by_block))
 
     def seen_from(self, queries: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums with the kernels sigma and sigma', each of the shape of `queries`."""
-        classes = len(queries)
+        """Sums with the kernels sigma and sigma', `[C, W, Q]` each."""
+        classes, size = queries.shape
         begins = self.edges[0].view(classes, -1)
         block = torch.searchsorted(begins[:, 1:].contiguous(), queries.contiguous(), right=True)
         block += torch.arange(classes, device=block.device).unsqueeze(1) * begins.shape[1]
-        parts = _parts(BLOCK, block.view(-1), queries.reshape(-1))
-        seen = torch.cat([self._seen(*part) for part in parts], 1)
-        counts, slopes = seen.view(2, *queries.shape)
+        parts = _parts(len(self.weights), block.view(-1), queries.reshape(-1))
+        seen = torch.cat([self._seen(*part) for part in parts], -1)
+        counts, slopes = seen.view(-1, 2, classes, size).permute(1, 2, 0, 3)
         return counts, slopes
 
     def _seen(self, block: Tensor, query: Tensor) -> Tensor:
+        """Both sums of some queries `[n]`, each in its block: `[W, 2, n]`."""
         scores, weights, edges, rate, sums, above = (t.index_select(-1, block) for t in self)
-        far = _decays((edges - query).abs_(), rate).flatten(0, 1).mul_(sums)
+        decays = _decays((edges - query).abs_(), rate).flatten(0, 1)
+        far = _coefficients(query) @ sums.view(len(above), -1, len(query)).mul_(decays)
         steps = soft_steps_((scores - query).mul_(rate))
-        near_counts = (steps * weights).sum(0).add_(above)
-        near_slopes = slopes_(steps).mul_(weights).sum(0)
-        return torch.stack((near_counts, near_slopes)).add_(_coefficients(query) @ far)
+        weights = weights.view(len(above), *steps.shape)
+        near_counts = (weights * steps).sum(1).add_(above)
+        near_slopes = weights.mul_(slopes_(steps)).sum(1)
+        return torch.stack((near_counts, near_slopes), 1).add_(far)
 
 
 def _parts(height: int, *columns: Tensor) -> Iterator[tuple[Tensor, ...]]:
@@ -197,28 +208,28 @@ def _decays(distance: Tensor, rate: Tensor) -> Tensor:
 
 
 def _moments(scores: Tensor, weights: Tensor, edges: Tensor, rate: Tensor) -> Tensor:
-    """Weights of every block, decayed on the way to its begin and to its end: `[2, K, n]`."""
+    """Weights of every block, decayed on the way to its begin and to its end: `[W, 2, K, n]`."""
     decays = _decays((scores - edges.unsqueeze(1)).abs_(), rate)
-    return decays.mul_(weights.unsqueeze(1)).sum(1)
+    return (weights.view(-1, 1, len(scores), 1, len(rate)) * decays).sum(2)
 
 
 def _travel(moments: Tensor, across: Tensor) -> Tensor:
     """What arrives at the begin of every block from its left, and at its end from its right.
 
     Args:
-        moments: `[2, K, C, B]`: of every block at its begin, and at its end.
+        moments: `[W, 2, K, C, B]`: of every block at its begin, and at its end.
         across: `[K, C, B]`: decays from one edge of a block to the other.
 
     Returns:
-        `[2, K, C, B]`.
+        `[W, 2, K, C, B]`.
     """
-    begin, end = moments.permute(0, 3, 1, 2)
-    across = across.permute(2, 0, 1)
+    begin, end = moments.permute(1, 4, 0, 2, 3)
+    across = across.permute(2, 0, 1).unsqueeze(1)
     # Moments at the ends travel right, those at the begins left: one scan with a mirror image.
     sums = _scan(torch.stack((end, begin.flip(0)), 1), torch.stack((across, across.flip(0)), 1))
     arriving = torch.cat((torch.zeros_like(sums[:1]), sums[:-1]))
     from_left, from_right = arriving.unbind(1)
-    return torch.stack((from_left, from_right.flip(0))).permute(0, 2, 3, 1).contiguous()
+    return torch.stack((from_left, from_right.flip(0))).permute(2, 0, 3, 4, 1).contiguous()
 
 
 def _scan(terms: Tensor, decays: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ from imbalanced_losses._kernel.soft_rank import soft_counts
 from imbalanced_losses._kernel.soft_step import soft_step
 from imbalanced_losses._pool import Pool, Selection, select
 from imbalanced_losses._statistics.per_class import (
+    PADDING,
     POINTWISE,
-    POINTWISE_PADDING,
     PerClass,
     by_size,
     loss_of,
@@ -67,7 +67,7 @@ def pauc_at_budget(
     surrogate, a negative inside the band. Diagnostics come where they are asked for.
     """
     statistic = partial(_pauc, temperature=temperature, settings=settings, diagnose=diagnose)
-    value, valid, *diagnostics = by_size(pool, statistic, padding=POINTWISE_PADDING)
+    value, valid, *diagnostics = by_size(pool, statistic, padding=PADDING)
     return PerClass(value, valid), PAUCDiagnostics(*diagnostics) if diagnose else None
 
 
@@ -138,7 +138,7 @@ def _share_outranked(scores: Tensor, band: Selection, tau: Tensor) -> Tensor:
     """Mean over the rows j of the band of sigma((s_i - s_j) / tau), `[C, K]` like `scores`."""
     inside = band.inside.to(scores.dtype)
     # Soft counts are of rows above; mirrored scores turn them into rows below.
-    outranked = soft_counts(-scores, -band.scores, inside, tau)
+    outranked = soft_counts(-scores, -band.scores, inside.unsqueeze(1), tau).squeeze(1)
     return outranked / inside.sum(1, keepdim=True).clamp(min=1)
 
 

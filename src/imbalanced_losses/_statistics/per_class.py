@@ -13,7 +13,7 @@ from imbalanced_losses._pool import Pool
 # Up to so many cells, a few operations on each cost less than choosing the positives.
 POINTWISE = 2**13
 # Up to so many cells of padding, they cost less than a part of the classes more.
-POINTWISE_PADDING = 2**17
+PADDING = 2**14
 
 
 class PerClass(NamedTuple):

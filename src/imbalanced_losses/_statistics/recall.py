@@ -10,8 +10,8 @@ from imbalanced_losses._kernel.quantile import INTERPOLATIONS, masked_quantiles
 from imbalanced_losses._kernel.soft_step import soft_step
 from imbalanced_losses._pool import Pool, select
 from imbalanced_losses._statistics.per_class import (
+    PADDING,
     POINTWISE,
-    POINTWISE_PADDING,
     PerClass,
     by_size,
     loss_of,
@@ -34,7 +34,7 @@ def recall_at_quantile(
     statistic = partial(
         _recall, temperature=temperature, quantile=quantile, interpolation=interpolation
     )
-    return PerClass(*by_size(pool, statistic, padding=POINTWISE_PADDING))
+    return PerClass(*by_size(pool, statistic, padding=PADDING))
 
 
 def _recall(pool: Pool, temperature: Tensor, quantile: float, interpolation: str) -> PerClass:

@@ -2,13 +2,14 @@
 
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from imbalanced_losses._kernel.soft_rank import soft_counts
 from imbalanced_losses._pool import Pool, select
 from imbalanced_losses._statistics.per_class import PerClass, by_size, loss_of
 
-# Padded positives that cost less than a part of the classes more.
+# Cells of padding cost more here, where each is a query.
 _PADDING = 2**11
 
 
@@ -22,12 +23,10 @@ def smooth_ap(pool: Pool, temperature: Tensor) -> PerClass:
 
 def _smooth_ap(pool: Pool, temperature: Tensor) -> PerClass:
     (positives,) = select(pool, pool.positive)
-    dtype, scores = pool.scores.dtype, positives.scores
-    everyone = pool.valid.to(dtype)
+    members = torch.stack((pool.valid, pool.positive), 1).to(pool.scores.dtype)
+    counts = soft_counts(positives.scores, pool.scores, members, temperature, pool.movable)
     # A row counts itself as sigma(0) = 1/2 where its own rank is 1.
-    rank = 0.5 + soft_counts(scores, pool.scores, everyone, temperature, pool.movable)
-    rank_among_positives = 0.5 + soft_counts(
-        scores, scores, positives.inside.to(dtype), temperature
-    )
-    has_negative = positives.inside.sum(1) < everyone.sum(1)
-    return loss_of(pool, rank_among_positives / rank, positives.mass, has_negative)
+    rank, rank_among_positives = (counts + 0.5).unbind(1)
+    rows, positive_rows = members.sum(2).unbind(1)
+    terms = rank_among_positives / rank
+    return loss_of(pool, terms, positives.mass, positive_rows < rows)
