@@ -65,6 +65,22 @@ def test_equals_all_pairs(queries, rows, temperature, dtype, value_error, gradie
         assert (gradient - exact).abs().max() / scale <= gradient_error
 
 
+@pytest.mark.parametrize("rows", [1, BLOCK, BLOCK + 1, 1001])
+@pytest.mark.parametrize("movable", [None, torch.tensor([0])])
+def test_sources_that_count_themselves(rows, movable) -> None:
+    _, sources, weights, _ = draw(rows, queries=rows)
+    upstream = torch.randn(3, 2, rows, dtype=torch.float64)
+    tau = torch.tensor([0.01, 0.1, 1.0], dtype=torch.float64)
+    outcomes = []
+    for apart in (True, False):
+        leaf = sources.clone().requires_grad_()
+        queries = leaf.clone() if apart else leaf
+        value = soft_counts(queries, leaf, weights, tau, movable)
+        (gradient,) = torch.autograd.grad((value * upstream).sum(), leaf)
+        outcomes.append((value.detach(), gradient))
+    torch.testing.assert_close(*outcomes, rtol=1e-11, atol=1e-11)
+
+
 SCORES = st.lists(st.floats(-50, 50, width=32), min_size=1, max_size=3 * BLOCK)
 
 

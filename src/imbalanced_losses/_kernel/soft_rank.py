@@ -69,11 +69,12 @@ def soft_counts(
         `weights[c, w, j] * sigmoid((sources[c, j] - queries[c, i]) / tau)`.
     """
     temperature = temperature.expand(len(queries))
+    own = queries is sources
     if torch.compiler.is_compiling():  # it does not take one tensor as two arguments
         queries = queries.view_as(queries)
     if _few_pairs(len(queries), queries.shape[1], sources.shape[1]):
         return pair_counts(queries, sources, weights, temperature)
-    operands = queries, sources, weights, temperature, movable
+    operands = queries, sources, weights, temperature, movable, own
     counts: Tensor = apply(_SoftCounts, *operands)[0]
     return counts
 
@@ -91,40 +92,44 @@ class _SoftCounts(torch.autograd.Function):
         weights: Tensor,
         temperature: Tensor,
         movable: Tensor | None,
+        own: bool,
     ) -> tuple[Tensor, Tensor]:
         with no_autocast(queries):
-            return _Field.of(sources, weights, temperature).seen_from(queries)
+            field = _Field.of(sources, weights, temperature)
+            return field.seen_from_itself() if own else field.seen_from(queries)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        *tensors, ctx.own = inputs
         _, slopes = output
-        ctx.save_for_backward(*inputs, slopes)
+        ctx.save_for_backward(*tensors, slopes)
         ctx.mark_non_differentiable(slopes)
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
         if grad is None:
-            return None, None, None, None, None
+            return None, None, None, None, None, None
         queries, sources, weights, temperature, movable, slopes = ctx.saved_tensors
         grad = grad / temperature.view(-1, 1, 1)
         if torch.is_grad_enabled():  # the gradient is to be differentiated again
             with no_autocast(queries):
                 matrix = differentiable_slopes(queries, sources, temperature)
                 slopes, pulls = weights @ matrix.mT, grad @ matrix
-            return -(grad * slopes).sum(1), (weights * pulls).sum(1), None, None, None
-        by_source = None
+            return -(grad * slopes).sum(1), (weights * pulls).sum(1), None, None, None, None
+        by_source: Tensor | None = None
         if ctx.needs_input_grad[1]:
             # sigma' is even: the sources see the queries as the queries see them.
-            moved = sources if movable is None else sources.index_select(1, movable)
             with no_autocast(queries):
-                pulls = _Field.of(queries, grad, temperature).seen_from(moved)[1]
-            if movable is None:
-                by_source = (weights * pulls).sum(1)
-            else:
-                pulls = (weights.index_select(2, movable) * pulls).sum(1)
-                by_source = torch.zeros_like(sources).index_copy_(1, movable, pulls)
-        return -(grad * slopes).sum(1), by_source, None, None, None
+                field = _Field.of(queries, grad, temperature)
+                if movable is not None:
+                    pulls = field.seen_from(sources.index_select(1, movable))[1]
+                    pulls = (weights.index_select(2, movable) * pulls).sum(1)
+                    by_source = torch.zeros_like(sources).index_copy_(1, movable, pulls)
+                else:
+                    seen = field.seen_from_itself() if ctx.own else field.seen_from(sources)
+                    by_source = (weights * seen[1]).sum(1)
+        return -(grad * slopes).sum(1), by_source, None, None, None, None
 
 
 class _Field(NamedTuple):
@@ -139,6 +144,7 @@ class _Field(NamedTuple):
     rate: Tensor  # [C * B]: 1 / tau
     sums: Tensor  # [W * 2 * K, C * B]: what is left of it, seen from its begin; right, from its end
     above: Tensor  # [W, C * B]: the weight to the right of it
+    order: Tensor  # [C, S]: where each of the sorted sources came from
 
     @classmethod
     def of(cls, sources: Tensor, weights: Tensor, temperature: Tensor) -> "_Field":
@@ -163,12 +169,28 @@ class _Field(NamedTuple):
         moments = torch.cat([_moments(*part) for part in _parts(height, *columns)], -1)
         sums = _travel(
             moments.view(vectors, 2, -1, classes, count),
-            _decays(edges[1] - edges[0], rate).view(-1, classes, count),
+            _decays(edges[1:] - edges[:1], rate).view(-1, classes, count),
         )
         totals = weights.sum(3)
         above = (totals.sum(2, keepdim=True) - totals.cumsum(2)).transpose(0, 1)
         by_block = classes * count
-        return cls(*columns, sums.view(-1, by_block), above.reshape(vectors, by_block))
+        return cls(*columns, sums.view(-1, by_block), above.reshape(vectors, by_block), order)
+
+    def seen_from_itself(self) -> tuple[Tensor, Tensor]:
+        """Sums with the kernels sigma and sigma' where the sources are, `[C, W, S]` each.
+
+        Every block has its own L queries: none is looked up, and no block is gathered.
+        """
+        (classes, size), vectors = self.order.shape, len(self.above)
+        parts = _parts(len(self.weights) * BLOCK, *self[:6])
+        seen = torch.cat(
+            [_seen(part[0], *(column.unsqueeze(-2) for column in part)) for part in parts], -1
+        )
+        in_order = seen.view(vectors, 2, BLOCK, classes, -1).permute(1, 3, 0, 4, 2)
+        in_order = in_order.reshape(2, classes, vectors, -1)[..., :size]
+        place = self.order.unsqueeze(1).expand_as(in_order)
+        counts, slopes = torch.empty_like(in_order).scatter_(3, place, in_order)
+        return counts, slopes
 
     def seen_from(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Sums with the kernels sigma and sigma', `[C, W, Q]` each."""
@@ -177,20 +199,38 @@ class _Field(NamedTuple):
         block = torch.searchsorted(begins[:, 1:].contiguous(), queries.contiguous(), right=True)
         block += torch.arange(classes, device=block.device).unsqueeze(1) * begins.shape[1]
         parts = _parts(len(self.weights), block.view(-1), queries.reshape(-1))
-        seen = torch.cat([self._seen(*part) for part in parts], -1)
+        seen = torch.cat(
+            [
+                _seen(query, *(column.index_select(-1, at) for column in self[:6]))
+                for at, query in parts
+            ],
+            -1,
+        )
         counts, slopes = seen.view(-1, 2, classes, size).permute(1, 2, 0, 3)
         return counts, slopes
 
-    def _seen(self, block: Tensor, query: Tensor) -> Tensor:
-        """Both sums of some queries `[n]`, each in its block: `[W, 2, n]`."""
-        scores, weights, edges, rate, sums, above = (t.index_select(-1, block) for t in self)
-        decays = _decays((edges - query).abs_(), rate).flatten(0, 1)
-        far = _coefficients(query) @ sums.view(len(above), -1, len(query)).mul_(decays)
-        steps = soft_steps_((scores - query).mul_(rate))
-        weights = weights.view(len(above), *steps.shape)
-        near_counts = (weights * steps).sum(1).add_(above)
-        near_slopes = weights.mul_(slopes_(steps)).sum(1)
-        return torch.stack((near_counts, near_slopes), 1).add_(far)
+
+def _seen(
+    queries: Tensor,
+    scores: Tensor,
+    weights: Tensor,
+    edges: Tensor,
+    rate: Tensor,
+    sums: Tensor,
+    above: Tensor,
+) -> Tensor:
+    """Both sums of some queries, each in its block: `[W, 2, *queries.shape]`.
+
+    The others are columns of a `_Field`, in shapes that broadcast with the queries.
+    """
+    vectors, shape = len(above), above.shape[1:]
+    decays = _decays((edges - queries).abs_(), rate).flatten(0, 1)
+    far = _coefficients(queries) @ (sums.view(vectors, -1, *shape) * decays).flatten(2)
+    steps = soft_steps_((scores - queries) * rate)
+    weights = weights.view(vectors, -1, *shape)
+    near_counts = (weights * steps).sum(1).add_(above)
+    near_slopes = (weights * slopes_(steps)).sum(1)
+    return torch.stack((near_counts, near_slopes), 1).add_(far.view(vectors, 2, *queries.shape))
 
 
 def _parts(height: int, *columns: Tensor) -> Iterator[tuple[Tensor, ...]]:
@@ -202,15 +242,15 @@ def _parts(height: int, *columns: Tensor) -> Iterator[tuple[Tensor, ...]]:
 
 
 def _decays(distance: Tensor, rate: Tensor) -> Tensor:
-    """exp(-k distance rate) for k = 1 .. K, in a dimension before the last."""
+    """exp(-k distance rate) for k = 1 .. K, in a new dimension after the first."""
     powers = torch.arange(1, TERMS[rate.dtype] + 1, dtype=rate.dtype, device=rate.device)
-    return decay_((distance * -rate).unsqueeze(-2) * powers.unsqueeze(1))
+    return decay_((distance * -rate).unsqueeze(1) * powers.view(-1, *[1] * (distance.ndim - 1)))
 
 
 def _moments(scores: Tensor, weights: Tensor, edges: Tensor, rate: Tensor) -> Tensor:
     """Weights of every block, decayed on the way to its begin and to its end: `[W, 2, K, n]`."""
     decays = _decays((scores - edges.unsqueeze(1)).abs_(), rate)
-    return (weights.view(-1, 1, len(scores), 1, len(rate)) * decays).sum(2)
+    return (weights.view(-1, 1, 1, *scores.shape) * decays).sum(3)
 
 
 def _travel(moments: Tensor, across: Tensor) -> Tensor:

@@ -138,7 +138,9 @@ def _share_outranked(scores: Tensor, band: Selection, tau: Tensor) -> Tensor:
     """Mean over the rows j of the band of sigma((s_i - s_j) / tau), `[C, K]` like `scores`."""
     inside = band.inside.to(scores.dtype)
     # Soft counts are of rows above; mirrored scores turn them into rows below.
-    outranked = soft_counts(-scores, -band.scores, inside.unsqueeze(1), tau).squeeze(1)
+    below = -band.scores
+    mirrored = below if scores is band.scores else -scores
+    outranked = soft_counts(mirrored, below, inside.unsqueeze(1), tau).squeeze(1)
     return outranked / inside.sum(1, keepdim=True).clamp(min=1)
 
 
