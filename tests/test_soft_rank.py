@@ -108,9 +108,9 @@ def test_short_lists_take_all_pairs(monkeypatch) -> None:
 
 def test_all_pairs_are_bounded_in_memory(monkeypatch) -> None:
     monkeypatch.setattr(soft_rank, "_PAIRS_PER_SCORE", 96)
-    assert soft_rank._few_pairs(1, 50, 2**16)
-    assert not soft_rank._few_pairs(1, 50, 2**20)
-    assert not soft_rank._few_pairs(100, 50, 2**16)
+    assert soft_rank._few_pairs(1, 50, 2**20)
+    assert not soft_rank._few_pairs(1, 80, 2**20)
+    assert not soft_rank._few_pairs(100, 50, 2**14)
 
 
 def test_only_movable_sources_get_a_gradient() -> None:

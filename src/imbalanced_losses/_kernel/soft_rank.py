@@ -39,7 +39,7 @@ TERMS = {torch.float32: 10, torch.float64: 22}
 
 # Up to so many pairs for every score, taking them all costs less; and memory for so many at most.
 _PAIRS_PER_SCORE = 96
-_MOST_PAIRS = 2**23
+_MOST_PAIRS = 2**26
 # Numbers in a temporary, so that a core keeps it in its cache. An accelerator has none of that
 # size; there the bound is one on memory.
 _CELLS = 2**17
