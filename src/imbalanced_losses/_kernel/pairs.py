@@ -53,12 +53,17 @@ class _PairCounts(torch.autograd.Function):
         if torch.is_grad_enabled():  # the gradient is to be differentiated again
             matrix = differentiable_slopes(queries, sources, temperature)
         grad = grad / temperature.view(-1, 1, 1)
-        by_source = None
-        with no_autocast(matrix):
-            slopes = torch.bmm(weights, matrix.mT)
-            if ctx.needs_input_grad[1]:
-                by_source = (weights * torch.bmm(grad, matrix)).sum(1)
-        return -(grad * slopes).sum(1), by_source, None, None
+        return *pair_gradients(matrix, weights, grad), None, None
+
+
+def pair_gradients(matrix: Tensor, weights: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of the queries and of the sources, from the slopes of all pairs `[C, Q, S]`.
+
+    `grad` `[C, W, Q]` is that of the counts, divided by tau.
+    """
+    with no_autocast(matrix):
+        slopes, pulls = torch.bmm(weights, matrix.mT), torch.bmm(grad, matrix)
+    return -(grad * slopes).sum(1), (weights * pulls).sum(1)
 
 
 def slopes_(steps: Tensor) -> Tensor:

@@ -16,7 +16,6 @@ The derivative needs the same sums with sigma' = z / (1 + z)^2.
 """
 
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -24,7 +23,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from imbalanced_losses._eager import apply
-from imbalanced_losses._kernel.pairs import differentiable_slopes, pair_counts, slopes_
+from imbalanced_losses._kernel.pairs import (
+    differentiable_slopes,
+    pair_counts,
+    pair_gradients,
+    slopes_,
+)
+from imbalanced_losses._kernel.series import series_coefficients
 from imbalanced_losses._kernel.soft_step import (
     decay_,
     no_autocast,
@@ -113,10 +118,8 @@ class _SoftCounts(torch.autograd.Function):
         queries, sources, weights, temperature, movable, slopes = ctx.saved_tensors
         grad = grad / temperature.view(-1, 1, 1)
         if torch.is_grad_enabled():  # the gradient is to be differentiated again
-            with no_autocast(queries):
-                matrix = differentiable_slopes(queries, sources, temperature)
-                slopes, pulls = weights @ matrix.mT, grad @ matrix
-            return -(grad * slopes).sum(1), (weights * pulls).sum(1), None, None, None, None
+            matrix = differentiable_slopes(queries, sources, temperature)
+            return *pair_gradients(matrix, weights, grad), None, None, None, None
         by_source: Tensor | None = None
         if ctx.needs_input_grad[1]:
             # sigma' is even: the sources see the queries as the queries see them.
@@ -225,7 +228,9 @@ def _seen(
     """
     vectors, shape = len(above), above.shape[1:]
     decays = _decays((edges - queries).abs_(), rate).flatten(0, 1)
-    far = _coefficients(queries) @ (sums.view(vectors, -1, *shape) * decays).flatten(2)
+    far = series_coefficients(TERMS[queries.dtype], queries) @ (
+        sums.view(vectors, -1, *shape) * decays
+    ).flatten(2)
     steps = soft_steps_((scores - queries) * rate)
     weights = weights.view(vectors, -1, *shape)
     near_counts = (weights * steps).sum(1).add_(above)
@@ -292,49 +297,3 @@ def _scan(terms: Tensor, decays: Tensor) -> Tensor:
     sums[0] = terms[0]
     sums[2::2] = torch.addcmul(terms[2::2], decays[2::2], sums[1 : length - 1 : 2])
     return sums
-
-
-def _coefficients(like: Tensor) -> Tensor:
-    """How the far sums of either side enter the count and the slope, `[2, 2 K]`."""
-    make = _coefficient_tensor if torch.compiler.is_compiling() else _kept_coefficients
-    return make(TERMS[like.dtype], like.dtype, like.device)
-
-
-def _coefficient_tensor(terms: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    counts, slopes = _series(terms, derivative=False), _series(terms, derivative=True)
-    rows = [[*counts, *(-c for c in counts)], [*slopes, *slopes]]
-    return torch.tensor(rows, dtype=dtype, device=device)
-
-
-# A tensor made from a list is a copy that an accelerator waits for.
-_kept_coefficients = lru_cache(_coefficient_tensor)
-
-
-def _monomials(chebyshev: list[float]) -> list[float]:
-    """Coefficients in z of sum_n chebyshev[n] T_n(2z - 1), with exact integer polynomials T_n."""
-    size = len(chebyshev)
-    result = [0.0] * size
-    # T_0 = 1 and T_1 = 2z - 1, padded to one length; T_(n+1) = (4z - 2) T_n - T_(n-1).
-    polynomial, following = [1] + [0] * size, [-1, 2] + [0] * (size - 1)
-    for weight in chebyshev:
-        result = [r + weight * p for r, p in zip(result, polynomial[:size], strict=True)]
-        shifted = [0, *following[:-1]]
-        after = [4 * s - 2 * f - p for s, f, p in zip(shifted, following, polynomial, strict=True)]
-        polynomial, following = following, after
-    return result
-
-
-def _series(terms: int, *, derivative: bool) -> list[float]:
-    """Polynomial p of `terms` coefficients with p(z) = 1 / (1 + z), or 1 / (1 + z)^2, on [0, 1].
-
-    With x = 2z - 1, 1 / (1 + z) = 2 / (3 + x), whose Chebyshev series is
-    (2 / sqrt 8) (1 + 2 sum_n (-rho)^n T_n(x)), rho = 3 - sqrt 8; the derivative of 1 / (a + x) by a
-    at a = 3 gives the square. The kernels are z p(z), so their error is relative at small z.
-    """
-    root = 8**0.5
-    rho = 1 / (3 + root)
-    if derivative:
-        chebyshev = [4 * (3 / root**3 + n / 8) * (-rho) ** n for n in range(terms)]
-    else:
-        chebyshev = [2 / root * (-rho) ** n for n in range(terms)]
-    return _monomials([chebyshev[0], *(2 * c for c in chebyshev[1:])])
