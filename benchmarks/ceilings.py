@@ -1,16 +1,16 @@
 """What this machine can do at best: copies, exponentials, sorts, selections and launches."""
 
-import csv
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from benchmarks import records
 from benchmarks.machine import machine
 
 
@@ -59,25 +59,11 @@ def measure(seconds: float = 0.3, device: str = "cpu", *, largest: int = 2**27) 
     return [Ceiling(name, size, cost, *where) for name, size, cost in found]
 
 
-def write(path: Path, ceilings: Sequence[Ceiling]) -> None:
-    """Write ceilings as CSV."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Ceiling)])
-        writer.writeheader()
-        writer.writerows({**asdict(it), "nanoseconds": f"{it.nanoseconds:.5g}"} for it in ceilings)
-
-
 def read(path: Path) -> dict[str, Ceilings]:
-    """Read what `write` wrote, by device; nothing where there is nothing."""
-    if not path.exists():
-        return {}
+    """Ceilings that were written with `records`, by device; nothing where there is nothing."""
     by_device: dict[str, list[Ceiling]] = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            size, cost = int(row["size"]), float(row["nanoseconds"])
-            where = (row["device"], row["machine"], row["torch"])
-            by_device.setdefault(row["device"], []).append(Ceiling(row["name"], size, cost, *where))
+    for ceiling in records.read(path, Ceiling):
+        by_device.setdefault(ceiling.device, []).append(ceiling)
     return {device: Ceilings(found) for device, found in by_device.items()}
 
 

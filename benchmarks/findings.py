@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import ceilings, floors, tradeoff
+from benchmarks import ceilings, floors, records, tradeoff
 from benchmarks.cases import Case
 from benchmarks.goals import Evidence, Verdict, judge
 from benchmarks.results import Results, Row
@@ -26,7 +26,7 @@ class Findings:
         measured = {key for key, _ in self._latest}
         self.cases = [case for case in cases if case.key in measured]
         self.ceilings = ceilings.read(folder / CEILINGS)
-        self.points = tradeoff.read(folder / tradeoff.FILE)
+        self.points = records.read(folder / tradeoff.FILE, tradeoff.Point)
 
     def rows(self, case: Case, threads: int = 1) -> Mapping[str, Row]:
         """Rows that were measured together, by implementation."""

@@ -18,15 +18,8 @@ def number(value: float | None) -> str:
     """Three digits or so, a dash for None."""
     if value is None:
         return "-"
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    return (
-        f"{value:.1f}"
-        if abs(value) >= 10
-        else f"{value:.2f}"
-        if abs(value) >= 1
-        else f"{value:.3f}"
-    )
+    digits = sum(abs(value) < bound for bound in (1, 10, 100))
+    return f"{value:,.{digits}f}"
 
 
 def times(value: float | None) -> str:

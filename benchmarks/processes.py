@@ -16,7 +16,7 @@ from benchmarks.peers import PEERS
 ROOT = Path(__file__).parents[1]
 
 
-class CannotMeasure(Exception):  # noqa: N818
+class MeasurementError(Exception):
     """An implementation has no numbers in this case; the message says why."""
 
 
@@ -53,12 +53,12 @@ class Process:
             line = self._running.answers.get(timeout=self.limit)
         except queue.Empty:
             self.close(kill=True)
-            raise CannotMeasure(f"no answer in {self.limit:g} s") from None
+            raise MeasurementError(f"no answer in {self.limit:g} s") from None
         if not line:
-            raise CannotMeasure(f"its process ended: {self.close()}")
+            raise MeasurementError(f"its process ended: {self.close()}")
         answer = json.loads(line)
         if "error" in answer:
-            raise CannotMeasure(answer["error"])
+            raise MeasurementError(answer["error"])
         return answer["answer"]
 
     def close(self, *, kill: bool = False) -> str:
@@ -72,7 +72,7 @@ class Process:
     def _start(self) -> "_Running":
         peer = PEERS.get(self.implementation)
         if peer and not peer.folder.is_dir():
-            raise CannotMeasure("not installed: python -m benchmarks.install_peers")
+            raise MeasurementError("not installed: python -m benchmarks.install_peers")
         package = [f"--package={peer.folder}"] if peer else []
         options = [self.implementation, f"--threads={self.threads}", *package]
         return _Running(options, {**os.environ, "OMP_NUM_THREADS": str(self.threads)})

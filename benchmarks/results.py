@@ -1,10 +1,10 @@
 """The results file: a CSV to which each measured case appends its rows."""
 
-import csv
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from benchmarks import records
 
 
 @dataclass(frozen=True)
@@ -59,29 +59,18 @@ class Row:
         )
 
 
-TYPES = {field.name: field.type for field in fields(Row)}
-
-
 class Results:
     """The rows of a CSV file, in the order in which they were measured."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.rows: list[Row] = self._read() if path.exists() else []
+        self.rows = records.read(path, Row)
 
     def append(self, rows: Iterable[Row]) -> None:
         """Add the rows of one case, so that an interrupted run keeps them."""
         rows = list(rows)
         self.rows += rows
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = not self.path.exists()
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(TYPES))
-            if fresh:
-                writer.writeheader()
-            writer.writerows(
-                {name: _written(value) for name, value in asdict(row).items()} for row in rows
-            )
+        records.append(self.path, rows)
 
     def latest(self) -> dict[tuple[str, int], dict[str, Row]]:
         """The newest rows of each case and number of threads, by implementation.
@@ -95,28 +84,3 @@ class Results:
                 group.clear()
             group[row.implementation] = row
         return newest
-
-    def _read(self) -> list[Row]:
-        with self.path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            if reader.fieldnames is None or set(reader.fieldnames) != set(TYPES):
-                raise ValueError(
-                    f"{self.path} has other columns than this version writes; move it away or "
-                    "choose another folder with --output."
-                )
-            return [
-                Row(**{name: _read(name, text) for name, text in row.items()}) for row in reader
-            ]
-
-
-def _written(value: object) -> object:
-    return f"{value:.6g}" if isinstance(value, float) else value
-
-
-def _read(name: str, text: str) -> Any:
-    kind = TYPES[name]
-    if kind is str:
-        return text
-    if not text:
-        return None
-    return int(text) if kind in (int, int | None) else float(text)

@@ -13,7 +13,7 @@ from benchmarks.cases import Case
 from benchmarks.goals import OURS
 from benchmarks.implementations import offering
 from benchmarks.machine import machine
-from benchmarks.processes import CannotMeasure, Process
+from benchmarks.processes import MeasurementError, Process
 from benchmarks.results import Results, Row
 
 # Steps of a turn, so that quick ones do not flood the quantiles.
@@ -32,9 +32,9 @@ class Effort:
         limit: Seconds after which an answer is given up.
     """
 
-    rounds: int = 5
-    seconds: float = 0.5
-    limit: float = 300.0
+    rounds: int
+    seconds: float
+    limit: float
 
 
 class Contender:
@@ -90,7 +90,7 @@ class Contender:
             return None
         try:
             return action()
-        except CannotMeasure as reason:
+        except MeasurementError as reason:
             self.row = replace(self.row, error=str(reason))
             return None
 

@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import ceilings, tradeoff
+from benchmarks import ceilings, records, tradeoff
 from benchmarks.cases import Case
 from benchmarks.findings import CEILINGS, RESULTS
 from benchmarks.implementations import IMPLEMENTATIONS
@@ -68,7 +68,7 @@ def _ceilings(options: argparse.Namespace, devices: Sequence[str]) -> None:
     devices = sorted(set(devices) - {it.device for it in kept})
     seconds, largest = (0.01, 2**20) if options.quick else (0.3, 2**27)
     found = [it for name in devices for it in ceilings.measure(seconds, name, largest=largest)]
-    ceilings.write(path, [*kept, *found])
+    records.write(path, [*kept, *found])
 
 
 def _tradeoff(options: argparse.Namespace) -> None:

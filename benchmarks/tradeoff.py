@@ -4,17 +4,16 @@ Run in a process of its own, `python -m benchmarks.tradeoff`, for it sets the en
 """
 
 import argparse
-import csv
 import itertools
 import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from benchmarks import accuracy, measure
+from benchmarks import accuracy, measure, records
 from benchmarks.cases import Case, smooth_ap
 from benchmarks.goals import OURS
 from benchmarks.implementations import IMPLEMENTATIONS
@@ -83,38 +82,6 @@ def _engine(terms: int, block: int) -> Iterator[None]:
         soft_rank.TERMS[torch.float32], soft_rank.BLOCK = before
 
 
-def write(path: Path, points: Sequence[Point]) -> None:
-    """Write the points as CSV."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Point)])
-        writer.writeheader()
-        for point in points:
-            numbers = {k: f"{v:.5g}" for k, v in asdict(point).items() if isinstance(v, float)}
-            writer.writerow({**asdict(point), **numbers})
-
-
-def read(path: Path) -> list[Point]:
-    """Read what `write` wrote; nothing where there is nothing."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [
-            Point(
-                row["case"],
-                int(row["terms"]),
-                int(row["block"]),
-                float(row["milliseconds"]),
-                float(row["value_error"]),
-                float(row["gradient_error"]),
-                row["chosen"] == "True",
-                row["machine"],
-                row["torch"],
-            )
-            for row in csv.DictReader(file)
-        ]
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the study and write it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tradeoff", description=__doc__)
@@ -127,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         points = study(QUICK_POOL, (6, 10), (16, 32), 2)
     else:
         points = study(POOL, range(5, 14), (8, 16, 32, 64), options.rounds)
-    write(options.output / FILE, points)
+    records.write(options.output / FILE, points)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,17 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import accuracy, ceilings, floors, goals, measure, processes, report, tradeoff
+from benchmarks import (
+    accuracy,
+    ceilings,
+    floors,
+    goals,
+    measure,
+    processes,
+    records,
+    report,
+    tradeoff,
+)
 from benchmarks.cases import CASES, QUICK, Case, recall, sigmoid_focal, smooth_ap, softmax_focal
 from benchmarks.gaps import GAPS
 from benchmarks.goals import Evidence, judge
@@ -99,14 +109,14 @@ def test_unknown_implementations_are_named(tmp_path):
 def test_a_process_that_fails_says_why(monkeypatch, program, limit, words):
     monkeypatch.setattr(processes.sys, "executable", program)
     process = processes.Process("ours", 1, limit)
-    with pytest.raises(processes.CannotMeasure, match=words):
+    with pytest.raises(processes.MeasurementError, match=words):
         process.ask("version")
 
 
 def test_what_an_implementation_raises_is_an_answer():
     process = processes.Process("torch", 1, 60)
     try:
-        with pytest.raises(processes.CannotMeasure, match="RuntimeError: no case is prepared"):
+        with pytest.raises(processes.MeasurementError, match="RuntimeError: no case is prepared"):
             process.ask("times", count=1)
         assert process.ask("version") == torch.__version__
     finally:
@@ -240,7 +250,7 @@ def test_where_pairs_are_too_many_the_engine_at_float64_stands_in(monkeypatch):
 def test_floors_grow_with_the_work(tmp_path):
     at_best = ceilings.measure(0.0005, largest=2**16)
     path = tmp_path / "ceilings.csv"
-    ceilings.write(path, at_best)
+    records.write(path, at_best)
     known = ceilings.read(path)["cpu"]
     assert all(it.nanoseconds > 0 for it in known.measured)
     for case in CASES:
