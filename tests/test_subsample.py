@@ -25,7 +25,8 @@ def pool_for(targets, classes):
         valid=rows.label >= 0,
         weight=torch.arange(count).float(),
         iid=torch.arange(count) % 2 == 0,
-        live=torch.arange(count) % 3 == 0,
+        rows=count,
+        live_rows=count // 3,
         poisoned=torch.zeros(classes, dtype=torch.bool),
     )
 

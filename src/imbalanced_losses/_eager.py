@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 
 
 def readable(tensor: Tensor) -> bool:
@@ -28,6 +29,13 @@ def is_transformed(tensor: Tensor) -> bool:
         torch._C._functorch.is_functorch_wrapped_tensor(tensor)
         or torch._C._functorch.is_legacy_batchedtensor(tensor)
     )
+
+
+def is_followed(tensor: Tensor) -> bool:
+    """Whether autograd follows this tensor, backwards or (uncompiled) forwards."""
+    if torch.is_grad_enabled() and tensor.requires_grad:
+        return True
+    return not torch.compiler.is_compiling() and unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]
 
 
 def apply(function: type[torch.autograd.Function], *inputs: Any) -> Any:

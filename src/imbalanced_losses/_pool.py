@@ -5,23 +5,40 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from imbalanced_losses._eager import readable
+from imbalanced_losses._kernel.counts import row_counts
 from imbalanced_losses._targets import IGNORED, Rows
 from imbalanced_losses.distributed import join_rows
 
 
 class Pool(NamedTuple):
-    """M rows of C one-vs-rest problems."""
+    """M rows of C one-vs-rest problems: all queued and live rows, or a subsample of them."""
 
     scores: Tensor  # [C, M] float32 or float64; finite, also where not valid
     positive: Tensor  # [C, M] bool, within valid
     valid: Tensor  # [C, M] bool
     weight: Tensor  # [M]
     iid: Tensor  # [M] bool
-    live: Tensor  # [M] bool: rows of this batch, which carry gradient
+    rows: int  # queued and live rows; the last ones are live
+    live_rows: int
     poisoned: Tensor | None = None  # [C] bool: a valid score was not finite; None: in no class
-    movable: Tensor | None = None  # [N]: columns of all live rows and perhaps of others; None: all
+    drawn: Tensor | None = None  # [M]: which of the rows a subsample took; None: all
+    wants_slope: bool = True  # whether a statistic is to form its derivative
+
+    @property
+    def live(self) -> Tensor:
+        """`[M]` bool: rows of this batch, which carry gradient."""
+        column = self.drawn
+        if column is None:
+            column = torch.arange(self.rows, device=self.scores.device)
+        return column >= self.rows - self.live_rows
+
+    @property
+    def first_live(self) -> int:
+        """No column before this one is a live row."""
+        return self.rows - self.live_rows if self.drawn is None else 0
 
     def of_classes(self, index: Tensor) -> "Pool":
         """The same rows of some classes `[c]` alone."""
@@ -31,6 +48,21 @@ class Pool(NamedTuple):
             valid=self.valid.index_select(0, index),
             poisoned=None if self.poisoned is None else self.poisoned.index_select(0, index),
         )
+
+    def of_live(self, cells: Tensor) -> Tensor:
+        """Columns `[C, live rows]` of `[C, M]`, 0 for a live row that was not drawn."""
+        if self.rows == self.live_rows and self.drawn is None:
+            return cells
+        if self.drawn is not None:
+            cells = cells.new_zeros(len(cells), self.rows).index_copy_(1, self.drawn, cells)
+        return cells.narrow(1, self.rows - self.live_rows, self.live_rows)
+
+    def with_live(self, scores: Tensor) -> "Pool":
+        """This pool with the scores `[C, live rows]` in the place of those of the live rows."""
+        columns = F.pad(scores, (self.rows - self.live_rows, 0))
+        if self.drawn is not None:
+            columns = columns.index_select(1, self.drawn)
+        return self._replace(scores=torch.where(self.live, columns, self.scores))
 
 
 def finite_rows(rows: Rows) -> tuple[Rows, Tensor | None]:
@@ -50,18 +82,16 @@ def finite_rows(rows: Rows) -> tuple[Rows, Tensor | None]:
 
 def pool_of(rows: Rows, live_rows: int, broken: Tensor | None) -> Pool:
     """The pool of `rows`, of which the last are the live ones that `broken` `[C, N]` tells of."""
-    count = rows.label.shape[1]
-    column = torch.arange(count, device=rows.label.device)
     return Pool(
-        scores=rows.scores,
+        scores=rows.scores.detach().contiguous(),
         # Labels are -1, 0 and 1; on a CPU comparisons take ten times as long.
         positive=rows.label.clamp(min=0).bool(),
         valid=(rows.label + 1).bool(),
         weight=rows.weight,
         iid=rows.iid,
-        live=column >= count - live_rows,
+        rows=rows.label.shape[1],
+        live_rows=live_rows,
         poisoned=None if broken is None else broken.any(1),
-        movable=None if live_rows == count else column[count - live_rows :],
     )
 
 
@@ -70,41 +100,45 @@ class Selection(NamedTuple):
 
     scores: Tensor  # [C, K]
     inside: Tensor  # [C, K] bool
-    mass: Tensor  # [C, K]: the rows' weight inside, 0 outside
+    cells: Tensor | None = None  # [C * K]: where they are in the flattened pool; None: K = M, all
+
+    def mass(self, weight: Tensor) -> Tensor:
+        """Of the pool's `weight` `[M]` that of these rows, `[C, K]`; 0 outside."""
+        if self.cells is not None:
+            weight = weight.index_select(0, self.cells % max(len(weight), 1)).view_as(self.inside)
+        return self.inside * weight
+
+    def spread(self, values: Tensor, like: Tensor) -> Tensor:
+        """`values` `[C, K]`, 0 outside, at the places of these rows in zeros `[C, M]`."""
+        return values if self.cells is None else self.add_to_(torch.zeros_like(like), values)
+
+    def add_to_(self, cells: Tensor, values: Tensor) -> Tensor:
+        """Add `values` `[C, K]`, 0 outside, at the places of these rows in `cells` `[C, M]`."""
+        if self.cells is None:
+            return cells.add_(values)
+        cells.view(-1).index_add_(0, self.cells, values.reshape(-1))
+        return cells
 
 
-def select(pool: Pool, *members: Tensor, above: int = 0) -> list[Selection]:
-    """Rows of the pool that hold every member of each class, for each of the masks `[C, M]`.
+def select(pool: Pool, member: Tensor, *, above: int = 0) -> Selection:
+    """Rows of the pool that hold all members `[C, M]` of each class.
 
     Where reading counts is free, K is the number of members in the largest class; elsewhere all
     rows are taken, for a shape may not depend on data. All are taken as well from a pool of no more
     than `above` cells, where what is done with them costs less than choosing.
     """
-    if not readable(pool.scores) or pool.scores.numel() <= above:
-        return [Selection(pool.scores, member, member * pool.weight) for member in members]
-    chosen = [_cells(member) for member in members]
-    # One choice for all, for in the backward pass each costs a matrix of the pool's size.
-    flat = torch.cat([cells.view(-1) for cells, _ in chosen])
-    scores = pool.scores.reshape(-1).index_select(0, flat)
-    weight = pool.weight.index_select(0, flat % max(pool.scores.shape[1], 1))
-    lengths = [cells.numel() for cells, _ in chosen]
-    parts = zip(chosen, torch.split(scores, lengths), torch.split(weight, lengths), strict=True)
-    return [
-        Selection(s.view_as(inside), inside, inside * w.view_as(inside))
-        for (_, inside), s, w in parts
-    ]
-
-
-def _cells(member: Tensor) -> tuple[Tensor, Tensor]:
-    """Cells of the flattened matrix `[C, K]` that hold all members, and which of them are one."""
     classes, rows = member.shape
+    if not readable(pool.scores) or classes * rows <= above:
+        return Selection(pool.scores, member)
     found = member.reshape(-1).nonzero().squeeze(1)  # class by class
-    first = torch.searchsorted(found, torch.arange(classes + 1) * rows)
-    count = first.diff().unsqueeze(1)
-    place = torch.arange(int(count.max()) if len(found) else 0)
+    count = row_counts(member)
+    place = torch.arange(int(count.max()))
+    inside = place < count
     # Padding repeats a class's own last member: the NaN of a poisoned class stays with it.
-    own = torch.minimum(place, count - 1).clamp_(min=0) + first[:-1, None]
-    return found[own.clamp_(max=len(found) - 1)], place < count
+    own = torch.minimum(place, count - 1).add_(count.cumsum(0).sub_(count))
+    cells = found.index_select(0, own.view(-1).clamp_(0, max(len(found) - 1, 0)))
+    scores = pool.scores.reshape(-1).index_select(0, cells).view_as(inside)
+    return Selection(scores, inside, cells)
 
 
 def gather_rows(rows: Rows, call: str) -> Rows:
@@ -149,14 +183,13 @@ def subsample(pool: Pool, size: int, draw: Tensor) -> Pool:
     # Keys are in [0, 1): reserved rows come first, then observed ones, then empty slots.
     priority = observed[order] + 1.0 * reserved + fill_keys
     chosen = order[priority.topk(size).indices]
-    return Pool(
+    return pool._replace(
         scores=pool.scores[:, chosen],
         positive=pool.positive[:, chosen],
         valid=pool.valid[:, chosen],
         weight=pool.weight[chosen],
         iid=pool.iid[chosen],
-        live=pool.live[chosen],
-        poisoned=pool.poisoned,
+        drawn=chosen,
     )
 
 

@@ -1,6 +1,7 @@
 """What the ranking losses share: their settings, and the way from a batch to a pool and back."""
 
 import warnings
+from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch
@@ -9,9 +10,9 @@ from torch import Tensor
 from imbalanced_losses import _checks
 from imbalanced_losses._buffers import PreciseBuffers
 from imbalanced_losses._eager import readable
+from imbalanced_losses._outcome import Outcome, outcome
 from imbalanced_losses._pool import Pool, finite_rows, gather_rows, pool_of, subsample
 from imbalanced_losses._queue import MemoryQueue
-from imbalanced_losses._reduce import reduce_classes
 from imbalanced_losses._statistics.per_class import PerClass
 from imbalanced_losses._targets import one_vs_rest
 from imbalanced_losses.distributed import describe, failing_together, resolve_gather
@@ -88,14 +89,15 @@ class PooledLoss(PreciseBuffers):
             f"temperature={self.temperature:g}, reduction={self.reduction!r}"
         )
 
-    def _pool(
+    def _outcome(
         self,
+        statistic: Callable[[Pool, Tensor], PerClass],
         logits: Tensor,
         targets: Tensor,
         iid_mask: Tensor | None,
         sample_weight: Tensor | None,
-    ) -> tuple[Pool, Tensor]:
-        """The pool of this call and its temperature; the batch then enters the queue."""
+    ) -> Outcome:
+        """The statistic of this batch and the queue at this temperature; the batch then enters."""
         gathers = resolve_gather(self.gather_distributed)
         with failing_together(logits) if gathers else nullcontext():
             live = one_vs_rest(
@@ -127,15 +129,8 @@ class PooledLoss(PreciseBuffers):
             # The pool is a copy: writing now is writing after the loss is computed.
             self.queue.push(joined, live_rows, broken)
         # A copy too: the temperature may be assigned between forward and backward.
-        return pool, self.tau.to(pool.scores.dtype, copy=True)
-
-    def _result(
-        self, per_class: PerClass, *, return_per_class: bool
-    ) -> Tensor | tuple[Tensor, Tensor, Tensor]:
-        loss = reduce_classes(*per_class, self.reduction)
-        if not return_per_class:
-            return loss
-        return loss, reduce_classes(*per_class, "none"), per_class.valid
+        temperature = self.tau.to(pool.scores.dtype, copy=True)
+        return outcome(lambda pool: statistic(pool, temperature), pool, live.scores, self.reduction)
 
     def _warn_of_subsample(self, pool: Pool) -> None:
         if self._has_warned or torch.compiler.is_compiling():

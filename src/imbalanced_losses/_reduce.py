@@ -42,14 +42,3 @@ def reduce_cells(
     if reduction == "sum":
         return numerator
     return numerator / (mass.clamp(min=1) if weight is None else mass.where(mass > 0, 1))
-
-
-def reduce_classes(value: Tensor, valid: Tensor, reduction: str) -> Tensor:
-    """Mean or sum over the valid classes, or `none`: `[C]` with NaN for the others.
-
-    Without a valid class mean and sum are 0, attached to the graph.
-    """
-    if reduction == "none":
-        return value.masked_fill(~valid, torch.nan)
-    total = value.masked_fill(~valid, 0.0).sum()
-    return total if reduction == "sum" else total / valid.sum().clamp(min=1)

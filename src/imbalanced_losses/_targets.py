@@ -60,7 +60,7 @@ def one_vs_rest(
     else:
         check_sample_weight(sample_weight, (rows,), "[N]")
         weight = sample_weight.detach().to(scores.dtype)
-    return Rows(scores.t().contiguous(), label, weight, iid_mask)
+    return Rows(scores.t(), label, weight, iid_mask)
 
 
 def _scores(logits: Tensor, num_classes: int) -> Tensor:

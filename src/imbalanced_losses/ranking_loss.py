@@ -4,12 +4,13 @@ Each reads one statistic of a pool of rows: the live batch and a memory queue of
 Their formulas stand with the pure functions in `imbalanced_losses.functional`.
 """
 
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
 from imbalanced_losses._ranking import PooledLoss
-from imbalanced_losses._statistics.pauc import PAUCSettings, pauc_at_budget
+from imbalanced_losses._statistics.pauc import PAUCDiagnostics, PAUCSettings, pauc_at_budget
 from imbalanced_losses._statistics.recall import check_recall, recall_at_quantile
 from imbalanced_losses._statistics.smooth_ap import smooth_ap
 
@@ -101,8 +102,8 @@ class SmoothAPLoss(PooledLoss):
             TypeError: For a wrong dtype.
             ValueError: For a wrong shape or, on CPU, a target out of range.
         """
-        pool, temperature = self._pool(logits, targets, iid_mask, sample_weight)
-        return self._result(smooth_ap(pool, temperature), return_per_class=return_per_class)
+        outcome = self._outcome(smooth_ap, logits, targets, iid_mask, sample_weight)
+        return outcome.returned(return_per_class=return_per_class)
 
 
 class RecallAtQuantileLoss(PooledLoss):
@@ -181,14 +182,11 @@ class RecallAtQuantileLoss(PooledLoss):
 
         A class is valid with at least one positive in the pool.
         """
-        pool, temperature = self._pool(logits, targets, iid_mask, sample_weight)
-        per_class = recall_at_quantile(
-            pool,
-            temperature,
-            quantile=self.quantile,
-            interpolation=self.quantile_interpolation,
+        statistic = partial(
+            recall_at_quantile, quantile=self.quantile, interpolation=self.quantile_interpolation
         )
-        return self._result(per_class, return_per_class=return_per_class)
+        outcome = self._outcome(statistic, logits, targets, iid_mask, sample_weight)
+        return outcome.returned(return_per_class=return_per_class)
 
     def extra_repr(self) -> str:
         """Settings, for `repr`."""
@@ -306,15 +304,13 @@ class PAUCAtBudgetLoss(PooledLoss):
             `band_neg_count`, the variance `pauc_var` over the numerator's rows of the share of the
             band they outrank, and the live positives `grad_pos_count`, all ranks counted.
         """
-        pool, temperature = self._pool(logits, targets, iid_mask, sample_weight)
-        per_class, diagnostics = pauc_at_budget(
-            pool, temperature, self.band, diagnose=return_diagnostics
-        )
-        result = self._result(per_class, return_per_class=return_per_class)
-        if diagnostics is None:
+        statistic = partial(pauc_at_budget, settings=self.band, diagnose=return_diagnostics)
+        outcome = self._outcome(statistic, logits, targets, iid_mask, sample_weight)
+        result = outcome.returned(return_per_class=return_per_class)
+        if not return_diagnostics:
             return result
         results = result if isinstance(result, tuple) else (result,)
-        return (*results, diagnostics._asdict())
+        return (*results, PAUCDiagnostics(*outcome.diagnostics)._asdict())
 
     def extra_repr(self) -> str:
         """Settings, for `repr`."""

@@ -6,10 +6,13 @@ from torch.nn import functional as F
 
 from imbalanced_losses._eager import readable
 
+# Up to so many columns a copy costs less than an operation more.
+_SHORT = 2048
+
 
 def row_counts(member: Tensor) -> Tensor:
     """Members of each row, `[C, 1]` int32."""
-    if readable(member):
+    if readable(member) and member.shape[1] > _SHORT:
         # Few enough to be summed as bytes, which needs no wider copy of the mask.
         size = 128
         padded = F.pad(member.view(torch.uint8), (0, -member.shape[1] % size))

@@ -6,12 +6,14 @@ import torch
 from torch import Tensor
 
 from imbalanced_losses._eager import readable
+from imbalanced_losses._kernel.constants import constants
 from imbalanced_losses._kernel.counts import row_counts
 
 INTERPOLATIONS = ("higher", "linear", "lower", "midpoint", "nearest")
 
-# The largest values of a row are sought in groups of this many.
+# The largest values of a row are sought in groups of this many, or at once where there are few.
 _GROUP = 16
+_FEW_TO_SEARCH = 2**13
 # Deep in the rows, up to this many values in all are sorted, which takes few operations; more are
 # spread over at most this many bins for each row, whose range a sample of this size tells.
 _FEW = 2048
@@ -37,10 +39,9 @@ def masked_quantiles(
     if rows == 0:
         return values.new_full((len(values), len(levels)), torch.nan)
     count = row_counts(member)
-    # In float32 the position would be off by whole rows from 2^24 members on. Column by column,
-    # because a tensor made from a list is a copy that an accelerator waits for.
+    # In float32 the position would be off by whole rows from 2^24 members on.
     last = count.double() - 1
-    position = torch.cat([last * level for level in levels], 1)
+    position = last * constants(tuple(levels), last)
     # (1 - 0.9) * 10 is below 1 in floating point; the row that is meant is row 1.
     slack = 1e-12 * rows
     if interpolation == "nearest":
@@ -54,29 +55,30 @@ def masked_quantiles(
         both = _select(values, member, count, torch.cat((rank, upper_rank), 1), min(levels))
         lower, upper = both.chunk(2, 1)
         fraction = 0.5 if interpolation == "midpoint" else (position - rank).to(values.dtype)
-        found = lower.lerp(upper, fraction)
-    else:
-        found = _select(values, member, count, rank, min(levels))
-    return found.masked_fill(count == 0, torch.nan)
+        return lower.lerp(upper, fraction)
+    return _select(values, member, count, rank, min(levels))
 
 
 def _select(values: Tensor, member: Tensor, count: Tensor, rank: Tensor, lowest: float) -> Tensor:
     """Members at `rank` `[C, Q]` from the smallest, of which none is below level `lowest`.
 
-    Near the largest members, where the levels of an alert budget lie, only those are looked at.
+    Near the largest members, where the levels of an alert budget lie, only those are looked at. NaN
+    for a row without members.
     """
     rows = values.shape[1]
     # A row of n members has the level at (1 - lowest) * (n - 1) from the end, which grows with n;
     # the whole length is deep enough for all. In integers, for lengths may be symbolic.
     depth = rows * (int((1 - lowest) * 2**20) + 1) // 2**20 + 2
     # Only a row without members has a rank outside.
-    rank = rank.long().clamp(min=0)
+    rank = rank.clamp(min=0).long()
     if 2 * _GROUP * depth <= rows:
-        if not readable(values) or int(count.min()) < rows:
+        fewest = int(count.min()) if readable(values) else 0
+        if fewest < rows:
             values = torch.where(member, values, -torch.inf)
-        return _largest(values, depth).gather(1, (count - 1 - rank).clamp(min=0))
+        found = _largest(values, depth).gather(1, (count - 1 - rank).clamp(min=0))
+        return found if fewest > 0 else found.masked_fill(count == 0, torch.nan)
     if readable(values) and values.numel() > _FEW:
-        return _from_bins(values, member, count, rank)
+        return _from_bins(values, member, count, rank).masked_fill(count == 0, torch.nan)
     return torch.where(member, values, torch.nan).sort(1).values.gather(1, rank)
 
 
@@ -86,7 +88,7 @@ def _largest(values: Tensor, depth: int) -> Tensor:
     The `depth` groups with the largest maxima hold `depth` values that none outside exceeds: two
     short searches take the place of a long one, except where a search costs a launch.
     """
-    if values.device.type == "cpu":
+    if values.device.type == "cpu" and not (readable(values) and values.numel() <= _FEW_TO_SEARCH):
         groups = values.shape[1] // _GROUP
         grouped = values[:, : groups * _GROUP].view(len(values), _GROUP, groups)
         best = grouped.amax(1, keepdim=True).topk(depth, sorted=False).indices

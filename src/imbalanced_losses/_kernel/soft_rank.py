@@ -16,23 +16,16 @@ The derivative needs the same sums with sigma' = z / (1 + z)^2.
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from imbalanced_losses._eager import apply
-from imbalanced_losses._kernel.pairs import (
-    differentiable_slopes,
-    pair_counts,
-    pair_gradients,
-    slopes_,
-)
+from imbalanced_losses._kernel.pairs import SoftCounts, pair_counts, slopes_
 from imbalanced_losses._kernel.series import series_coefficients
 from imbalanced_losses._kernel.soft_step import (
     decay_,
-    no_autocast,
     no_denormals_,
     soft_steps_,
 )
@@ -56,83 +49,46 @@ def soft_counts(
     sources: Tensor,
     weights: Tensor,
     temperature: Tensor,
-    movable: Tensor | None = None,
-) -> Tensor:
-    """Soft counts that the queries take of the sources, differentiable in both.
-
-    A second differentiation works, in O(Q S).
+    movable: int = 0,
+) -> SoftCounts:
+    """Soft counts that the queries take of the sources, and the way back to their gradients.
 
     Args:
         queries: `[C, Q]`, finite.
         sources: `[C, S]`, finite, in any order.
-        weights: `[C, W, S]`, W weights of every source, without gradient.
-        temperature: tau > 0, `[]` or `[C]`, without gradient.
-        movable: Columns `[N]` of the sources that may have a gradient; None means all.
+        weights: `[C, W, S]`, W weights of every source.
+        temperature: tau > 0, `[]` or `[C]`.
+        movable: The first column of the sources for which a gradient is wanted.
 
     Returns:
-        `[C, W, Q]`: the sums over j of
-        `weights[c, w, j] * sigmoid((sources[c, j] - queries[c, i]) / tau)`.
+        The sums over j of `weights[c, w, j] * sigmoid((sources[c, j] - queries[c, i]) / tau)`. A
+        list on autograd's graph, whose second derivative is wanted, takes O(Q S).
     """
     temperature = temperature.expand(len(queries))
-    own = queries is sources
-    if torch.compiler.is_compiling():  # it does not take one tensor as two arguments
-        queries = queries.view_as(queries)
-    if _few_pairs(len(queries), queries.shape[1], sources.shape[1]):
+    followed = torch.is_grad_enabled() and (queries.requires_grad or sources.requires_grad)
+    if followed or _few_pairs(len(queries), queries.shape[1], sources.shape[1]):
         return pair_counts(queries, sources, weights, temperature)
-    operands = queries, sources, weights, temperature, movable, own
-    counts: Tensor = apply(_SoftCounts, *operands)[0]
-    return counts
+    field = _Field.of(sources, weights, temperature)
+    own = queries is sources
+    counts, slopes = field.seen_from_itself() if own else field.seen_from(queries)
+
+    def pull(grad: Tensor) -> tuple[Tensor, Tensor]:
+        grad = grad / temperature.view(-1, 1, 1)
+        # sigma' is even: the sources see the queries as the queries see them.
+        field = _Field.of(queries, grad, temperature)
+        if own:
+            pulls = field.seen_from_itself()[1][..., movable:]
+        else:
+            pulls = field.seen_from(sources[:, movable:])[1]
+        by_source = F.pad((weights[..., movable:] * pulls).sum(1), (movable, 0))
+        return -(grad * slopes).sum(1), by_source
+
+    return SoftCounts(counts, pull)
 
 
 def _few_pairs(classes: int, queries: int, sources: int) -> bool:
     pairs = queries * sources
     return pairs <= _PAIRS_PER_SCORE * (queries + sources) and classes * pairs <= _MOST_PAIRS
-
-
-class _SoftCounts(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        queries: Tensor,
-        sources: Tensor,
-        weights: Tensor,
-        temperature: Tensor,
-        movable: Tensor | None,
-        own: bool,
-    ) -> tuple[Tensor, Tensor]:
-        with no_autocast(queries):
-            field = _Field.of(sources, weights, temperature)
-            return field.seen_from_itself() if own else field.seen_from(queries)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        *tensors, ctx.own = inputs
-        _, slopes = output
-        ctx.save_for_backward(*tensors, slopes)
-        ctx.mark_non_differentiable(slopes)
-        ctx.set_materialize_grads(False)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
-        if grad is None:
-            return None, None, None, None, None, None
-        queries, sources, weights, temperature, movable, slopes = ctx.saved_tensors
-        grad = grad / temperature.view(-1, 1, 1)
-        if torch.is_grad_enabled():  # the gradient is to be differentiated again
-            matrix = differentiable_slopes(queries, sources, temperature)
-            return *pair_gradients(matrix, weights, grad), None, None, None, None
-        by_source: Tensor | None = None
-        if ctx.needs_input_grad[1]:
-            # sigma' is even: the sources see the queries as the queries see them.
-            with no_autocast(queries):
-                field = _Field.of(queries, grad, temperature)
-                if movable is not None:
-                    pulls = field.seen_from(sources.index_select(1, movable))[1]
-                    pulls = (weights.index_select(2, movable) * pulls).sum(1)
-                    by_source = torch.zeros_like(sources).index_copy_(1, movable, pulls)
-                else:
-                    seen = field.seen_from_itself() if ctx.own else field.seen_from(sources)
-                    by_source = (weights * seen[1]).sum(1)
-        return -(grad * slopes).sum(1), by_source, None, None, None, None
 
 
 class _Field(NamedTuple):
@@ -158,6 +114,9 @@ class _Field(NamedTuple):
         padding = ascending[:, -1:].expand(classes, count * BLOCK - size)
         scores = torch.cat((ascending, padding), 1).view(classes, count, BLOCK)
         weights = weights.gather(2, order.unsqueeze(1).expand_as(weights))
+        if torch.compiler.is_compiling():
+            # A compiler would form them anew in each of the K sums; strides it must see in memory.
+            weights = weights.as_strided(weights.size(), weights.stride())
         weights = F.pad(weights, (0, count * BLOCK - size)).view(classes, vectors, count, BLOCK)
         begins, end = scores[..., 0], scores[:, -1:, -1]
         edges = torch.stack((begins, torch.cat((begins[:, 1:], end), 1))).view(2, -1)
@@ -209,7 +168,7 @@ class _Field(NamedTuple):
             ],
             -1,
         )
-        counts, slopes = seen.view(-1, 2, classes, size).permute(1, 2, 0, 3)
+        counts, slopes = seen.view(len(self.above), 2, classes, size).permute(1, 2, 0, 3)
         return counts, slopes
 
 
@@ -229,10 +188,10 @@ def _seen(
     vectors, shape = len(above), above.shape[1:]
     decays = _decays((edges - queries).abs_(), rate).flatten(0, 1)
     far = series_coefficients(TERMS[queries.dtype], queries) @ (
-        sums.view(vectors, -1, *shape) * decays
+        sums.view(vectors, len(sums) // vectors, *shape) * decays
     ).flatten(2)
     steps = soft_steps_((scores - queries) * rate)
-    weights = weights.view(vectors, -1, *shape)
+    weights = weights.view(vectors, len(weights) // vectors, *shape)
     near_counts = (weights * steps).sum(1).add_(above)
     near_slopes = (weights * slopes_(steps)).sum(1)
     return torch.stack((near_counts, near_slopes), 1).add_(far.view(vectors, 2, *queries.shape))

@@ -1,6 +1,7 @@
 """The logistic function as a soft step, away from numbers that are slow to compute with."""
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -10,10 +11,16 @@ from torch import Tensor
 SMALLEST_EXPONENT = {torch.float32: -29.0, torch.float64: -200.0}
 
 
-def soft_step(x: Tensor) -> Tensor:
-    """sigma(x); in float32 no gradient is left beyond +-60, where it is below 1e-26."""
-    bound = 700.0 if x.dtype == torch.float64 else 60.0
-    return torch.sigmoid(x.clamp(-bound, bound))
+def soft_step(difference: Tensor, temperature: Tensor, *, slope: bool) -> tuple[Tensor, Tensor]:
+    """sigma(difference / tau) and its derivative, which is empty (`[C, 0]`) where not wanted.
+
+    In float32 sigma does not move beyond +-60, where its slope is below 1e-26 / tau.
+    """
+    bound = 700.0 if difference.dtype == torch.float64 else 60.0
+    steps = torch.sigmoid((difference / temperature).clamp(-bound, bound))
+    if not slope:
+        return steps, steps.new_empty(len(steps), 0)
+    return steps, torch.addcmul(steps, steps, steps, value=-1) / temperature
 
 
 def soft_steps_(x: Tensor) -> Tensor:
@@ -35,6 +42,9 @@ def no_denormals_(decays: Tensor) -> Tensor:
     return decays.clamp_(min=math.exp(SMALLEST_EXPONENT[decays.dtype]))
 
 
-def no_autocast(tensor: Tensor) -> torch.autocast:
+def no_autocast(tensor: Tensor) -> AbstractContextManager[object]:
     """Matrix products keep the precision of their operands inside an autocast region."""
-    return torch.autocast(tensor.device.type, enabled=False)
+    device = tensor.device.type
+    if not torch.is_autocast_enabled(device):
+        return nullcontext()
+    return torch.autocast(device, enabled=False)

@@ -16,10 +16,13 @@ from imbalanced_losses._statistics.per_class import (
     POINTWISE,
     PerClass,
     by_size,
-    loss_of,
+    mean_of,
+    shares_of,
 )
 
 _SMALLEST_SCALE = 1e-12
+# Up to so many pairs with the negatives of the band, choosing the positives costs more.
+_FEW_PAIRS = 2**14
 
 
 class PAUCSettings(NamedTuple):
@@ -60,54 +63,52 @@ class PAUCDiagnostics(NamedTuple):
 
 def pauc_at_budget(
     pool: Pool, temperature: Tensor, settings: PAUCSettings, *, diagnose: bool = False
-) -> tuple[PerClass, PAUCDiagnostics | None]:
+) -> PerClass:
     """1 - the mean over the numerator's positives of the share of the band they outrank.
 
     A class is valid with a numerator, an iid negative, a scale above 1e-12 and, for the pairwise
-    surrogate, a negative inside the band. Diagnostics come where they are asked for.
+    surrogate, a negative inside the band. `PAUCDiagnostics` come where they are asked for.
     """
     statistic = partial(_pauc, temperature=temperature, settings=settings, diagnose=diagnose)
-    value, valid, *diagnostics = by_size(pool, statistic, padding=PADDING)
-    return PerClass(value, valid), PAUCDiagnostics(*diagnostics) if diagnose else None
+    return by_size(pool, statistic, padding=PADDING)
 
 
-def _pauc(
-    pool: Pool, temperature: Tensor, settings: PAUCSettings, *, diagnose: bool
-) -> tuple[Tensor, ...]:
+def _pauc(pool: Pool, temperature: Tensor, settings: PAUCSettings, *, diagnose: bool) -> PerClass:
+    scores = pool.scores.detach()
     negative = pool.valid & ~pool.positive
     iid_negative = negative & pool.iid
-    with torch.no_grad():
-        reference = iid_negative if settings.budget_basis == "fpr" else pool.valid & pool.iid
-        knots, scale = _thresholds(pool.scores, reference, settings)
-        tau = temperature * scale
-        no_scale = ~(scale > _SMALLEST_SCALE)
-        safe_tau = tau.masked_fill(no_scale, 1.0)
-    positive = pool.positive & pool.live if settings.pos_numerator == "live" else pool.positive
-    if settings.surrogate == "pairwise":
-        numerator, band = select(pool, positive, negative & _in_band(pool.scores, knots))
-        usable = ~no_scale & band.inside.any(1)
-        terms = _share_outranked(numerator.scores, band, safe_tau)
-    else:
-        (numerator,) = select(pool, positive, above=POINTWISE)
-        safe_knots = knots.masked_fill(no_scale.unsqueeze(1), 0.0)
-        terms = _trapezoid(numerator.scores, safe_knots, safe_tau)
-        usable = ~no_scale
+    reference = iid_negative if settings.budget_basis == "fpr" else pool.valid & pool.iid
+    knots, scale = _thresholds(scores, reference, settings)
+    tau = temperature * scale
+    usable = scale > _SMALLEST_SCALE
+    safe_tau = tau.where(usable, 1.0)
     if pool.poisoned is not None:
         # Scale and band of a poisoned class mean nothing: they do not keep its NaN from showing.
         usable = usable | pool.poisoned
     if settings.budget_basis == "population" or pool.poisoned is not None:
         usable = usable & iid_negative.any(1)  # else no reference, hence no scale
-    per_class = loss_of(pool, terms, numerator.mass, usable)
+    positive = pool.positive & pool.live if settings.pos_numerator == "live" else pool.positive
+    if settings.surrogate == "pairwise":
+        band = select(pool, negative & _in_band(scores, knots))
+        numerator = select(pool, positive, above=_FEW_PAIRS // max(1, band.inside.shape[1]))
+        terms, per_class = _pairwise(pool, numerator, band, safe_tau, usable)
+    else:
+        numerator = select(pool, positive, above=POINTWISE)
+        # Without a reference the knots are NaN.
+        safe_knots = knots.where(usable.unsqueeze(1), 0.0)
+        terms, slopes = _trapezoid(numerator.scores, safe_knots, safe_tau, slope=pool.wants_slope)
+        per_class = mean_of(pool, numerator, terms, slopes, usable)
     if not diagnose:
         return per_class
-    return *per_class, *PAUCDiagnostics(
+    diagnostics = PAUCDiagnostics(
         knots[:, 0],
         knots[:, -1],
         tau,
-        (iid_negative & _in_band(pool.scores, knots)).sum(1),
-        _variance(terms.detach(), numerator.inside),
+        (iid_negative & _in_band(scores, knots)).sum(1),
+        _variance(terms, numerator.inside),
         (pool.positive & pool.live).sum(1),
     )
+    return per_class._replace(diagnostics=diagnostics)
 
 
 def _in_band(scores: Tensor, knots: Tensor) -> Tensor:
@@ -127,21 +128,38 @@ def _thresholds(scores: Tensor, reference: Tensor, settings: PAUCSettings) -> tu
     return knots, high - low
 
 
-def _trapezoid(scores: Tensor, knots: Tensor, tau: Tensor) -> Tensor:
-    """Trapezoidal mean over the knots of sigma((s - t) / tau), `[C, M]`."""
-    above = soft_step((scores.unsqueeze(1) - knots.unsqueeze(2)) / tau.view(-1, 1, 1))
-    intervals = knots.shape[1] - 1
-    return (above[:, :-1] + above[:, 1:]).sum(1) / (2 * intervals)
+def _trapezoid(scores: Tensor, knots: Tensor, tau: Tensor, *, slope: bool) -> tuple[Tensor, Tensor]:
+    """Trapezoidal mean over the knots of sigma((s - t) / tau), `[C, M]`, and its derivative."""
+    difference = scores.unsqueeze(1) - knots.unsqueeze(2)
+    above, slopes = soft_step(difference, tau.view(-1, 1, 1), slope=slope)
+    return _mean_of_knots(above), _mean_of_knots(slopes) if slope else slopes
 
 
-def _share_outranked(scores: Tensor, band: Selection, tau: Tensor) -> Tensor:
-    """Mean over the rows j of the band of sigma((s_i - s_j) / tau), `[C, K]` like `scores`."""
-    inside = band.inside.to(scores.dtype)
-    # Soft counts are of rows above; mirrored scores turn them into rows below.
-    below = -band.scores
-    mirrored = below if scores is band.scores else -scores
-    outranked = soft_counts(mirrored, below, inside.unsqueeze(1), tau).squeeze(1)
-    return outranked / inside.sum(1, keepdim=True).clamp(min=1)
+def _mean_of_knots(steps: Tensor) -> Tensor:
+    ends = steps[:, :: steps.shape[1] - 1].mean(1)  # each of half the weight
+    return ends if steps.shape[1] == 2 else (steps.sum(1) - ends) / (steps.shape[1] - 1)
+
+
+def _pairwise(
+    pool: Pool, numerator: Selection, band: Selection, tau: Tensor, usable: Tensor
+) -> tuple[Tensor, PerClass]:
+    """Means over the band j of sigma((s_i - s_j) / tau), `[C, K]`, and 1 - their mean over i."""
+    inside = band.inside.to(pool.scores.dtype)
+    size = inside.sum(1, keepdim=True)
+    some = size.squeeze(1) > 0
+    usable = usable & (some if pool.poisoned is None else some | pool.poisoned)
+    shares, valid = shares_of(numerator.mass(pool.weight), usable)
+    # Soft counts are of rows above, which are those that are not outranked.
+    counts, pull = soft_counts(numerator.scores, band.scores, inside.unsqueeze(1), tau)
+    size = size.clamp(min=1)
+    missed = counts.squeeze(1) / size
+    value = (shares * missed).sum(1)
+    if pool.wants_slope:
+        by_numerator, by_band = pull((shares / size).unsqueeze(1))
+        slope = band.add_to_(numerator.spread(by_numerator, pool.scores), by_band)
+    else:
+        slope = value.new_empty(len(value), 0)
+    return 1 - missed, PerClass(value, valid, slope)
 
 
 def _variance(terms: Tensor, member: Tensor) -> Tensor:

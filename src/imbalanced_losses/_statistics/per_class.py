@@ -8,7 +8,7 @@ from torch import Tensor
 
 from imbalanced_losses._eager import readable
 from imbalanced_losses._kernel.counts import row_counts
-from imbalanced_losses._pool import Pool
+from imbalanced_losses._pool import Pool, Selection
 
 # Up to so many cells, a few operations on each cost less than choosing the positives.
 POINTWISE = 2**13
@@ -17,41 +17,61 @@ PADDING = 2**14
 
 
 class PerClass(NamedTuple):
-    """One loss per class; where not `valid`, the value is finite and means nothing."""
+    """One loss per class; where not `valid`, the value is finite, means nothing and has slope 0."""
 
     value: Tensor  # [C]
     valid: Tensor  # [C] bool
+    slope: Tensor  # [C, M]: derivative of the value in every score; [C, 0]: not wanted
+    diagnostics: tuple[Tensor, ...] = ()  # [C] each
 
 
-def loss_of(pool: Pool, terms: Tensor, mass: Tensor, usable: Tensor | bool = True) -> PerClass:
-    """1 - the mean of `terms` `[C, K]` under `mass` `[C, K]`.
+def shares_of(mass: Tensor, usable: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Mass `[C, K]` as shares of its class's total, and the classes that are valid `[C]`.
 
-    A class is valid if it is `usable` and has mass. A valid class with a score that is not finite
-    is NaN, in its gradient as well, so that a diverging step is seen by whoever watches either.
+    A class is valid if it is `usable` and has mass. The shares of the others are 0.
     """
     total = mass.sum(1)
-    valid = (total > 0) & usable
-    mean = (mass * terms).sum(1) / total.masked_fill(~valid, 1.0)
-    if pool.poisoned is not None:
-        mean = mean * torch.where(valid & pool.poisoned, torch.nan, 1.0)
-    return PerClass(1 - mean, valid)
+    valid = total > 0 if usable is None else (total > 0) & usable
+    return mass / total.where(valid, torch.inf).unsqueeze(1), valid
 
 
-def by_size(
-    pool: Pool, statistic: Callable[[Pool], tuple[Tensor, ...]], *, padding: int
-) -> tuple[Tensor, ...]:
-    """The `[C]` tensors of a statistic, formed apart for classes of unlike numbers of positives.
+def mean_of(
+    pool: Pool, rows: Selection, terms: Tensor, slopes: Tensor, usable: Tensor | None = None
+) -> PerClass:
+    """1 - the weighted mean over `rows` of `terms` `[C, K]`, each a function of its own score.
+
+    `slopes` `[C, K]` are the derivatives of the terms; `[C, 0]` where they are not wanted.
+    """
+    shares, valid = shares_of(rows.mass(pool.weight), usable)
+    if pool.wants_slope:
+        slopes = rows.spread((shares * slopes).neg_(), pool.scores)
+    return PerClass(1 - (shares * terms).sum(1), valid, slopes)
+
+
+def by_size(pool: Pool, statistic: Callable[[Pool], PerClass], *, padding: int) -> PerClass:
+    """A statistic, formed apart for classes of unlike numbers of positives.
 
     The positives of each class are padded to those of the largest, which does many times the work
     where one class has most of the rows. Where reading counts is free, more than `padding` cells
     of padding part the classes into groups.
+
+    A valid class with a score that is not finite becomes NaN, in its slope as well, so that a
+    diverging step is seen by whoever watches either.
     """
     groups = _groups(pool.positive, padding)
     if len(groups) < 2:
-        return statistic(pool)
-    parts = [statistic(pool.of_classes(group)) for group in groups]
-    order = torch.cat(groups).argsort()
-    return tuple(torch.cat(columns)[order] for columns in zip(*parts, strict=True))
+        found = statistic(pool)
+    else:
+        parts = [statistic(pool.of_classes(group)) for group in groups]
+        order = torch.cat(groups).argsort()
+        *tensors, diagnostics = zip(*parts, strict=True)
+        tensors += zip(*diagnostics, strict=True)
+        value, valid, slope, *rest = (torch.cat(of_groups)[order] for of_groups in tensors)
+        found = PerClass(value, valid, slope, tuple(rest))
+    if pool.poisoned is None:
+        return found
+    factor = torch.where(found.valid & pool.poisoned, torch.nan, 1.0)
+    return found._replace(value=found.value * factor, slope=found.slope * factor.unsqueeze(1))
 
 
 def _groups(positive: Tensor, padding: int) -> list[Tensor]:

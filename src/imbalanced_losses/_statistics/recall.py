@@ -2,7 +2,6 @@
 
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from imbalanced_losses import _checks
@@ -14,7 +13,7 @@ from imbalanced_losses._statistics.per_class import (
     POINTWISE,
     PerClass,
     by_size,
-    loss_of,
+    mean_of,
 )
 
 
@@ -34,13 +33,12 @@ def recall_at_quantile(
     statistic = partial(
         _recall, temperature=temperature, quantile=quantile, interpolation=interpolation
     )
-    return PerClass(*by_size(pool, statistic, padding=PADDING))
+    return by_size(pool, statistic, padding=PADDING)
 
 
 def _recall(pool: Pool, temperature: Tensor, quantile: float, interpolation: str) -> PerClass:
-    (positives,) = select(pool, pool.positive, above=POINTWISE)
-    with torch.no_grad():
-        theta = masked_quantiles(pool.scores, pool.valid, [1 - quantile], interpolation)
-        theta = theta.nan_to_num(0.0)  # a class without rows
-    found = soft_step((positives.scores - theta) / temperature)
-    return loss_of(pool, found, positives.mass)
+    positives = select(pool, pool.positive, above=POINTWISE)
+    theta = masked_quantiles(pool.scores.detach(), pool.valid, [1 - quantile], interpolation)
+    theta = theta.nan_to_num(0.0)  # a class without rows
+    found, slopes = soft_step(positives.scores - theta, temperature, slope=pool.wants_slope)
+    return mean_of(pool, positives, found, slopes)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from imbalanced_losses._kernel.soft_rank import soft_counts
 from imbalanced_losses._pool import Pool, select
-from imbalanced_losses._statistics.per_class import PerClass, by_size, loss_of
+from imbalanced_losses._statistics.per_class import PerClass, by_size, shares_of
 
 # Cells of padding cost more here, where each is a query.
 _PADDING = 2**11
@@ -18,15 +18,23 @@ def smooth_ap(pool: Pool, temperature: Tensor) -> PerClass:
 
     A class is valid with at least one positive and one negative.
     """
-    return PerClass(*by_size(pool, partial(_smooth_ap, temperature=temperature), padding=_PADDING))
+    return by_size(pool, partial(_smooth_ap, temperature=temperature), padding=_PADDING)
 
 
 def _smooth_ap(pool: Pool, temperature: Tensor) -> PerClass:
-    (positives,) = select(pool, pool.positive)
+    positives = select(pool, pool.positive)
     members = torch.stack((pool.valid, pool.positive), 1).to(pool.scores.dtype)
-    counts = soft_counts(positives.scores, pool.scores, members, temperature, pool.movable)
+    counts, pull = soft_counts(
+        positives.scores, pool.scores, members, temperature, movable=pool.first_live
+    )
     # A row counts itself as sigma(0) = 1/2 where its own rank is 1.
     rank, rank_among_positives = (counts + 0.5).unbind(1)
     rows, positive_rows = members.sum(2).unbind(1)
-    terms = rank_among_positives / rank
-    return loss_of(pool, terms, positives.mass, positive_rows < rows)
+    shares, valid = shares_of(positives.mass(pool.weight), positive_rows < rows)
+    shares = shares / rank
+    terms = shares * rank_among_positives
+    value = 1 - terms.sum(1)
+    if not pool.wants_slope:
+        return PerClass(value, valid, terms.new_empty(len(terms), 0))
+    by_positive, by_row = pull(torch.stack((terms / rank, -shares), 1))
+    return PerClass(value, valid, positives.add_to_(by_row, by_positive))

@@ -1,13 +1,17 @@
 """The ranking losses of one batch: no queue, no state, the batch alone is the pool."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from imbalanced_losses import _checks
+from imbalanced_losses._outcome import outcome
 from imbalanced_losses._pool import Pool, finite_rows, pool_of
 from imbalanced_losses._ranking import REDUCTIONS, check_scores
-from imbalanced_losses._reduce import reduce_classes
 from imbalanced_losses._statistics.pauc import PAUCSettings, pauc_at_budget
+from imbalanced_losses._statistics.per_class import PerClass
 from imbalanced_losses._statistics.recall import check_recall, recall_at_quantile
 from imbalanced_losses._statistics.smooth_ap import smooth_ap
 from imbalanced_losses._targets import one_vs_rest
@@ -60,9 +64,8 @@ def smooth_ap_loss(
         >>> smooth_ap_loss(torch.tensor([0.9, 0.8, 0.1]), torch.tensor([1, 0, 1]))
         tensor(0.1667)
     """
-    pool = _batch(logits, targets, None, sample_weight, reduction, ignore_index, scores)
-    per_class = smooth_ap(pool, _temperature(temperature, pool))
-    return reduce_classes(*per_class, reduction)
+    batch = _batch(logits, targets, None, sample_weight, reduction, ignore_index, scores)
+    return _loss(smooth_ap, *batch, temperature, reduction)
 
 
 def recall_at_quantile_loss(
@@ -116,14 +119,9 @@ def recall_at_quantile_loss(
         tensor(0.5000)
     """
     check_recall(quantile, quantile_interpolation)
-    pool = _batch(logits, targets, None, sample_weight, reduction, ignore_index, scores)
-    per_class = recall_at_quantile(
-        pool,
-        _temperature(temperature, pool),
-        quantile=quantile,
-        interpolation=quantile_interpolation,
-    )
-    return reduce_classes(*per_class, reduction)
+    batch = _batch(logits, targets, None, sample_weight, reduction, ignore_index, scores)
+    statistic = partial(recall_at_quantile, quantile=quantile, interpolation=quantile_interpolation)
+    return _loss(statistic, *batch, temperature, reduction)
 
 
 def pauc_at_budget_loss(
@@ -201,9 +199,8 @@ def pauc_at_budget_loss(
         budget_basis=budget_basis,
         quantile_interpolation=quantile_interpolation,
     ).checked()
-    pool = _batch(logits, targets, iid_mask, sample_weight, reduction, ignore_index, scores)
-    per_class, _ = pauc_at_budget(pool, _temperature(temperature, pool), settings)
-    return reduce_classes(*per_class, reduction)
+    batch = _batch(logits, targets, iid_mask, sample_weight, reduction, ignore_index, scores)
+    return _loss(partial(pauc_at_budget, settings=settings), *batch, temperature, reduction)
 
 
 def _batch(
@@ -214,8 +211,8 @@ def _batch(
     reduction: str,
     ignore_index: int,
     scores: str,
-) -> Pool:
-    """A pool of the batch alone."""
+) -> tuple[Pool, Tensor]:
+    """A pool of the batch alone, and its scores `[C, N]` on the graph."""
     num_classes = logits.shape[1] if logits.dim() == 2 else 1
     _checks.one_of("reduction", reduction, REDUCTIONS)
     _checks.integer("ignore_index", ignore_index)
@@ -230,9 +227,16 @@ def _batch(
         log_odds=scores == "log_odds",
     )
     rows, broken = finite_rows(rows)
-    return pool_of(rows, rows.weight.shape[0], broken)
+    return pool_of(rows, rows.weight.shape[0], broken), rows.scores
 
 
-def _temperature(value: float, pool: Pool) -> Tensor:
-    _checks.number("temperature", value, above=0)
-    return torch.full((), value, dtype=pool.scores.dtype, device=pool.scores.device)
+def _loss(
+    statistic: Callable[[Pool, Tensor], PerClass],
+    pool: Pool,
+    scores: Tensor,
+    temperature: float,
+    reduction: str,
+) -> Tensor:
+    _checks.number("temperature", temperature, above=0)
+    tau = torch.full((), temperature, dtype=pool.scores.dtype, device=pool.scores.device)
+    return outcome(lambda pool: statistic(pool, tau), pool, scores, reduction).loss
