@@ -59,7 +59,7 @@ def test_classes_of_like_size_stay_together(monkeypatch) -> None:
 
     def statistic(pool) -> PerClass:
         seen.append(pool.positive.sum(1).tolist())
-        return mean_of(pool, select(pool, pool.positive, above=10**9), pool.scores, pool.scores)
+        return mean_of(select(pool, pool.positive, above=10**9), pool.scores, pool.scores)
 
     rows = 48
     positive = torch.zeros(4, rows, dtype=torch.bool)

@@ -21,13 +21,17 @@ def test_equals_plain_operations() -> None:
     wanted = torch.einsum("cws,cqs->cwq", weights, steps)
     upstream = torch.randn(wanted.shape, dtype=torch.float64)
     gradients = torch.autograd.grad((wanted * upstream).sum(), leaves)
-    counts, pull = pair_counts(queries, sources, weights, temperature)
-    torch.testing.assert_close((counts, *pull(upstream)), (wanted.detach(), *gradients))
+    for movable in (0, 2, 3):
+        counts, pull = pair_counts(queries, sources, weights, temperature, movable)
+        by_query, by_source = pull(upstream)
+        torch.testing.assert_close(counts, wanted.detach())
+        torch.testing.assert_close(by_query, gradients[0])
+        torch.testing.assert_close(by_source, gradients[1][:, movable:])
 
 
 def test_far_pairs_are_finite() -> None:
     queries, sources, weights, temperature = operands(torch.float32)
-    counts, pull = pair_counts(queries * 1e4, sources * 1e4, weights, temperature * 1e-6)
+    counts, pull = pair_counts(queries * 1e4, sources * 1e4, weights, temperature * 1e-6, 0)
     assert counts.isfinite().all()
     for gradient in pull(torch.ones_like(counts)):
         assert gradient.isfinite().all()

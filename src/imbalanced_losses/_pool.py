@@ -49,13 +49,12 @@ class Pool(NamedTuple):
             poisoned=None if self.poisoned is None else self.poisoned.index_select(0, index),
         )
 
-    def of_live(self, cells: Tensor) -> Tensor:
-        """Columns `[C, live rows]` of `[C, M]`, 0 for a live row that was not drawn."""
-        if self.rows == self.live_rows and self.drawn is None:
-            return cells
-        if self.drawn is not None:
-            cells = cells.new_zeros(len(cells), self.rows).index_copy_(1, self.drawn, cells)
-        return cells.narrow(1, self.rows - self.live_rows, self.live_rows)
+    def of_live(self, slope: Tensor) -> Tensor:
+        """A slope from the first live column on as that of the live rows, `[C, live rows]`."""
+        if self.drawn is None:
+            return slope
+        every = slope.new_zeros(len(slope), self.rows).index_copy_(1, self.drawn, slope)
+        return every.narrow(1, self.rows - self.live_rows, self.live_rows)
 
     def with_live(self, scores: Tensor) -> "Pool":
         """This pool with the scores `[C, live rows]` in the place of those of the live rows."""
@@ -85,8 +84,8 @@ def pool_of(rows: Rows, live_rows: int, broken: Tensor | None) -> Pool:
     return Pool(
         scores=rows.scores.detach().contiguous(),
         # Labels are -1, 0 and 1; on a CPU comparisons take ten times as long.
-        positive=rows.label.clamp(min=0).bool(),
-        valid=(rows.label + 1).bool(),
+        positive=_as_mask(rows.label.clamp(min=0)),
+        valid=_as_mask((rows.label + 1).clamp_(max=1)),
         weight=rows.weight,
         iid=rows.iid,
         rows=rows.label.shape[1],
@@ -95,29 +94,52 @@ def pool_of(rows: Rows, live_rows: int, broken: Tensor | None) -> Pool:
     )
 
 
-class Selection(NamedTuple):
-    """K rows of each class, in which those that were asked for are inside."""
+def _as_mask(zeros_and_ones: Tensor) -> Tensor:
+    """A bool view of int8, for a conversion takes ten times as long; compilers only convert."""
+    if torch.compiler.is_compiling():
+        return zeros_and_ones.bool()
+    return zeros_and_ones.view(torch.bool)
 
+
+class Selection(NamedTuple):
+    """K rows of each class of a pool, in which those that were asked for are inside."""
+
+    pool: Pool
     scores: Tensor  # [C, K]
     inside: Tensor  # [C, K] bool
     cells: Tensor | None = None  # [C * K]: where they are in the flattened pool; None: K = M, all
 
-    def mass(self, weight: Tensor) -> Tensor:
-        """Of the pool's `weight` `[M]` that of these rows, `[C, K]`; 0 outside."""
+    def mass(self) -> Tensor:
+        """The rows' weight inside, 0 outside, `[C, K]`."""
+        weight = self.pool.weight
         if self.cells is not None:
             weight = weight.index_select(0, self.cells % max(len(weight), 1)).view_as(self.inside)
         return self.inside * weight
 
-    def spread(self, values: Tensor, like: Tensor) -> Tensor:
-        """`values` `[C, K]`, 0 outside, at the places of these rows in zeros `[C, M]`."""
-        return values if self.cells is None else self.add_to_(torch.zeros_like(like), values)
+    def slope(self, values: Tensor) -> Tensor:
+        """A slope of `values` `[C, K]`, 0 outside, in the scores of these rows and 0 in others.
 
-    def add_to_(self, cells: Tensor, values: Tensor) -> Tensor:
-        """Add `values` `[C, K]`, 0 outside, at the places of these rows in `cells` `[C, M]`."""
+        From the pool's first live column on, as in `PerClass`.
+        """
         if self.cells is None:
-            return cells.add_(values)
-        cells.view(-1).index_add_(0, self.cells, values.reshape(-1))
-        return cells
+            return values[:, self.pool.first_live :].contiguous()
+        classes, columns = self.pool.scores.shape
+        return self.add_to_(values.new_zeros(classes, columns - self.pool.first_live), values)
+
+    def add_to_(self, slope: Tensor, values: Tensor) -> Tensor:
+        """Add `values` `[C, K]`, 0 outside, to a slope in the scores of these rows."""
+        if self.cells is None:
+            return slope.add_(values[:, self.pool.first_live :])
+        if slope.numel() == 0:
+            return slope
+        cells, values = self.cells, values.reshape(-1)
+        if self.pool.first_live > 0:
+            columns = self.pool.scores.shape[1]
+            row = cells % columns - self.pool.first_live
+            values = values * (row >= 0)
+            cells = cells.div(columns, rounding_mode="floor") * slope.shape[1] + row.clamp_(min=0)
+        slope.view(-1).index_add_(0, cells, values)
+        return slope
 
 
 def select(pool: Pool, member: Tensor, *, above: int = 0) -> Selection:
@@ -127,9 +149,8 @@ def select(pool: Pool, member: Tensor, *, above: int = 0) -> Selection:
     rows are taken, for a shape may not depend on data. All are taken as well from a pool of no more
     than `above` cells, where what is done with them costs less than choosing.
     """
-    classes, rows = member.shape
-    if not readable(pool.scores) or classes * rows <= above:
-        return Selection(pool.scores, member)
+    if not readable(pool.scores) or member.numel() <= above:
+        return Selection(pool, pool.scores, member)
     found = member.reshape(-1).nonzero().squeeze(1)  # class by class
     count = row_counts(member)
     place = torch.arange(int(count.max()))
@@ -138,7 +159,7 @@ def select(pool: Pool, member: Tensor, *, above: int = 0) -> Selection:
     own = torch.minimum(place, count - 1).add_(count.cumsum(0).sub_(count))
     cells = found.index_select(0, own.view(-1).clamp_(0, max(len(found) - 1, 0)))
     scores = pool.scores.reshape(-1).index_select(0, cells).view_as(inside)
-    return Selection(scores, inside, cells)
+    return Selection(pool, scores, inside, cells)
 
 
 def gather_rows(rows: Rows, call: str) -> Rows:

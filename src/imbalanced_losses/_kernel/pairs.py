@@ -10,17 +10,17 @@ from imbalanced_losses._kernel.soft_step import soft_steps_
 
 
 class SoftCounts(NamedTuple):
-    """Soft counts, and what takes their gradient `[C, W, Q]` to those of the two lists.
+    """Soft counts, and what takes their gradient to those of the two lists.
 
     To be called at most once, for it works in the memory of what it keeps.
     """
 
     counts: Tensor  # [C, W, Q]
-    pull: Callable[[Tensor], tuple[Tensor, Tensor]]  # to those of queries [C, Q], sources [C, S]
+    pull: Callable[[Tensor], tuple[Tensor, Tensor]]  # [C, W, Q] to [C, Q] and [C, S - movable]
 
 
 def pair_counts(
-    queries: Tensor, sources: Tensor, weights: Tensor, temperature: Tensor
+    queries: Tensor, sources: Tensor, weights: Tensor, temperature: Tensor, movable: int
 ) -> SoftCounts:
     """What `soft_rank.soft_counts` returns, in O(Q S) time and memory.
 
@@ -29,6 +29,7 @@ def pair_counts(
         sources: `[C, S]`.
         weights: `[C, W, S]`.
         temperature: tau > 0, `[C]`.
+        movable: The first column of the sources for which a gradient is wanted.
     """
     rate = temperature.reciprocal().view(-1, 1, 1)
     steps = soft_steps_((sources.unsqueeze(1) - queries.unsqueeze(2)).mul_(rate))
@@ -36,7 +37,8 @@ def pair_counts(
     def pull(grad: Tensor) -> tuple[Tensor, Tensor]:
         slopes, grad = slopes_(steps), grad * rate
         by_query = (torch.bmm(weights, slopes.mT) * grad).sum(1).neg_()
-        return by_query, (torch.bmm(grad, slopes) * weights).sum(1)
+        pulls = torch.bmm(grad, slopes[..., movable:])
+        return by_query, (pulls * weights[..., movable:]).sum(1)
 
     return SoftCounts(torch.bmm(weights, steps.mT), pull)
 

@@ -19,6 +19,8 @@ _FEW_TO_SEARCH = 2**13
 _FEW = 2048
 _MOST_BINS = 1024
 _SAMPLE = 64
+# Values that are spread over bins at a time, so that a core keeps the temporaries in its cache.
+_CELLS = 2**18
 
 
 def masked_quantiles(
@@ -78,7 +80,9 @@ def _select(values: Tensor, member: Tensor, count: Tensor, rank: Tensor, lowest:
         found = _largest(values, depth).gather(1, (count - 1 - rank).clamp(min=0))
         return found if fewest > 0 else found.masked_fill(count == 0, torch.nan)
     if readable(values) and values.numel() > _FEW:
-        return _from_bins(values, member, count, rank).masked_fill(count == 0, torch.nan)
+        parts = (torch.split(t, max(1, _CELLS // rows)) for t in (values, member, count, rank))
+        found = torch.cat([_from_bins(*part) for part in zip(*parts, strict=True)])
+        return found.masked_fill(count == 0, torch.nan)
     return torch.where(member, values, torch.nan).sort(1).values.gather(1, rank)
 
 

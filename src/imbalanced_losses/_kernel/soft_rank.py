@@ -67,7 +67,7 @@ def soft_counts(
     temperature = temperature.expand(len(queries))
     followed = torch.is_grad_enabled() and (queries.requires_grad or sources.requires_grad)
     if followed or _few_pairs(len(queries), queries.shape[1], sources.shape[1]):
-        return pair_counts(queries, sources, weights, temperature)
+        return pair_counts(queries, sources, weights, temperature, movable)
     field = _Field.of(sources, weights, temperature)
     own = queries is sources
     counts, slopes = field.seen_from_itself() if own else field.seen_from(queries)
@@ -80,8 +80,7 @@ def soft_counts(
             pulls = field.seen_from_itself()[1][..., movable:]
         else:
             pulls = field.seen_from(sources[:, movable:])[1]
-        by_source = F.pad((weights[..., movable:] * pulls).sum(1), (movable, 0))
-        return -(grad * slopes).sum(1), by_source
+        return -(grad * slopes).sum(1), (weights[..., movable:] * pulls).sum(1)
 
     return SoftCounts(counts, pull)
 

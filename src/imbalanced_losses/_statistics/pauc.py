@@ -97,7 +97,7 @@ def _pauc(pool: Pool, temperature: Tensor, settings: PAUCSettings, *, diagnose: 
         # Without a reference the knots are NaN.
         safe_knots = knots.where(usable.unsqueeze(1), 0.0)
         terms, slopes = _trapezoid(numerator.scores, safe_knots, safe_tau, slope=pool.wants_slope)
-        per_class = mean_of(pool, numerator, terms, slopes, usable)
+        per_class = mean_of(numerator, terms, slopes, usable)
     if not diagnose:
         return per_class
     diagnostics = PAUCDiagnostics(
@@ -148,7 +148,7 @@ def _pairwise(
     size = inside.sum(1, keepdim=True)
     some = size.squeeze(1) > 0
     usable = usable & (some if pool.poisoned is None else some | pool.poisoned)
-    shares, valid = shares_of(numerator.mass(pool.weight), usable)
+    shares, valid = shares_of(numerator.mass(), usable)
     # Soft counts are of rows above, which are those that are not outranked.
     counts, pull = soft_counts(numerator.scores, band.scores, inside.unsqueeze(1), tau)
     size = size.clamp(min=1)
@@ -156,7 +156,7 @@ def _pairwise(
     value = (shares * missed).sum(1)
     if pool.wants_slope:
         by_numerator, by_band = pull((shares / size).unsqueeze(1))
-        slope = band.add_to_(numerator.spread(by_numerator, pool.scores), by_band)
+        slope = band.add_to_(numerator.slope(by_numerator), by_band)
     else:
         slope = value.new_empty(len(value), 0)
     return 1 - missed, PerClass(value, valid, slope)

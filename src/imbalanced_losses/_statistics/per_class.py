@@ -21,7 +21,7 @@ class PerClass(NamedTuple):
 
     value: Tensor  # [C]
     valid: Tensor  # [C] bool
-    slope: Tensor  # [C, M]: derivative of the value in every score; [C, 0]: not wanted
+    slope: Tensor  # derivative of the value in the pool's scores from `first_live` on, or [C, 0]
     diagnostics: tuple[Tensor, ...] = ()  # [C] each
 
 
@@ -36,15 +36,15 @@ def shares_of(mass: Tensor, usable: Tensor | None = None) -> tuple[Tensor, Tenso
 
 
 def mean_of(
-    pool: Pool, rows: Selection, terms: Tensor, slopes: Tensor, usable: Tensor | None = None
+    rows: Selection, terms: Tensor, slopes: Tensor, usable: Tensor | None = None
 ) -> PerClass:
     """1 - the weighted mean over `rows` of `terms` `[C, K]`, each a function of its own score.
 
     `slopes` `[C, K]` are the derivatives of the terms; `[C, 0]` where they are not wanted.
     """
-    shares, valid = shares_of(rows.mass(pool.weight), usable)
-    if pool.wants_slope:
-        slopes = rows.spread((shares * slopes).neg_(), pool.scores)
+    shares, valid = shares_of(rows.mass(), usable)
+    if rows.pool.wants_slope:
+        slopes = rows.slope((shares * slopes).neg_())
     return PerClass(1 - (shares * terms).sum(1), valid, slopes)
 
 

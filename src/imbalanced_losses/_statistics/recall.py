@@ -41,4 +41,4 @@ def _recall(pool: Pool, temperature: Tensor, quantile: float, interpolation: str
     theta = masked_quantiles(pool.scores.detach(), pool.valid, [1 - quantile], interpolation)
     theta = theta.nan_to_num(0.0)  # a class without rows
     found, slopes = soft_step(positives.scores - theta, temperature, slope=pool.wants_slope)
-    return mean_of(pool, positives, found, slopes)
+    return mean_of(positives, found, slopes)

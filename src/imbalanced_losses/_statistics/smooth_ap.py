@@ -30,7 +30,7 @@ def _smooth_ap(pool: Pool, temperature: Tensor) -> PerClass:
     # A row counts itself as sigma(0) = 1/2 where its own rank is 1.
     rank, rank_among_positives = (counts + 0.5).unbind(1)
     rows, positive_rows = members.sum(2).unbind(1)
-    shares, valid = shares_of(positives.mass(pool.weight), positive_rows < rows)
+    shares, valid = shares_of(positives.mass(), positive_rows < rows)
     shares = shares / rank
     terms = shares * rank_among_positives
     value = 1 - terms.sum(1)
