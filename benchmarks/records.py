@@ -4,16 +4,19 @@ import csv
 from collections.abc import Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-Record = TypeVar("Record")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Record = TypeVar("Record", bound="DataclassInstance")
 
 
 def read(path: Path, kind: type[Record]) -> list[Record]:
     """The rows of a file; none where there is no file."""
     if not path.exists():
         return []
-    types = {field.name: field.type for field in fields(kind)}  # type: ignore[arg-type]
+    types = {field.name: field.type for field in fields(kind)}
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         if reader.fieldnames is None or set(reader.fieldnames) != set(types):
@@ -27,13 +30,13 @@ def read(path: Path, kind: type[Record]) -> list[Record]:
         ]
 
 
-def write(path: Path, records: Iterable[Any]) -> None:
+def write(path: Path, records: Iterable["DataclassInstance"]) -> None:
     """Write the rows, in place of a file that is there."""
     path.unlink(missing_ok=True)
     append(path, records)
 
 
-def append(path: Path, records: Iterable[Any]) -> None:
+def append(path: Path, records: Iterable["DataclassInstance"]) -> None:
     """Add rows, below a line of names where the file is new."""
     rows = [asdict(record) for record in records]
     if not rows:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import reference
 from imbalanced_losses import (
     LossWarmupWrapper,
     PAUCAtBudgetLoss,
@@ -15,10 +16,22 @@ from imbalanced_losses import (
     SigmoidFocalLoss,
     SmoothAPLoss,
     SoftmaxFocalLoss,
+    functional,
 )
 
 IGNORED = -100
 RANKING = (SmoothAPLoss, RecallAtQuantileLoss, PAUCAtBudgetLoss)
+# Of each ranking loss its statistic in the oracle, and its function of one batch.
+STATISTICS = {
+    SmoothAPLoss: reference.smooth_ap,
+    RecallAtQuantileLoss: reference.recall_at_quantile,
+    PAUCAtBudgetLoss: reference.pauc_at_budget,
+}
+FUNCTIONS = {
+    SmoothAPLoss: functional.smooth_ap_loss,
+    RecallAtQuantileLoss: functional.recall_at_quantile_loss,
+    PAUCAtBudgetLoss: functional.pauc_at_budget_loss,
+}
 
 
 def permanent_mix(reduction="mean", **settings) -> nn.Module:

@@ -4,27 +4,25 @@ import pytest
 import torch
 
 import reference
+from cases import FUNCTIONS, STATISTICS
 from imbalanced_losses import PAUCAtBudgetLoss, RecallAtQuantileLoss, SmoothAPLoss, functional
 
 LOSSES = {
-    "smooth_ap": (SmoothAPLoss, reference.smooth_ap, {"temperature": 0.3}),
+    "smooth_ap": (SmoothAPLoss, {"temperature": 0.3}),
     "recall": (
         RecallAtQuantileLoss,
-        reference.recall_at_quantile,
         {"quantile": 1 / 8, "temperature": 0.3},
     ),
     "trapezoid": (
         PAUCAtBudgetLoss,
-        reference.pauc_at_budget,
         {"alpha": 1 / 16, "beta": 1 / 2, "n_knots": 3, "temperature": 0.5},
     ),
     "pairwise": (
         PAUCAtBudgetLoss,
-        reference.pauc_at_budget,
         {"beta": 1 / 2, "surrogate": "pairwise", "temperature": 0.5},
     ),
 }
-every_loss = pytest.mark.parametrize(("cls", "statistic", "options"), LOSSES.values(), ids=LOSSES)
+every_loss = pytest.mark.parametrize(("cls", "options"), LOSSES.values(), ids=LOSSES)
 
 
 def batch(seed: int = 0, rows: int = 24) -> tuple[torch.Tensor, torch.Tensor]:
@@ -43,10 +41,10 @@ def with_queue(cls, options, **more):
 
 @every_loss
 @pytest.mark.parametrize("queue", [False, True])
-def test_the_second_derivative_is_the_oracles(cls, statistic, options, queue) -> None:
+def test_the_second_derivative_is_the_oracles(cls, options, queue) -> None:
     logits, targets = batch()
     loss = with_queue(cls, options) if queue else cls(3, queue_size=0, **options)
-    oracle = reference.RankingLoss(statistic, options, queue_size=40 if queue else 0)
+    oracle = reference.RankingLoss(STATISTICS[cls], options, queue_size=40 if queue else 0)
     if queue:
         oracle(*batch(1))
     past = list(oracle.past)
@@ -62,7 +60,7 @@ def test_the_second_derivative_is_the_oracles(cls, statistic, options, queue) ->
 
 
 @every_loss
-def test_a_subsample_can_be_differentiated_twice(cls, statistic, options) -> None:
+def test_a_subsample_can_be_differentiated_twice(cls, options) -> None:
     """The draws of the loss stand still in `draws`, so every call takes the same rows."""
     logits, targets = batch(rows=60)
     loss = with_queue(cls, options, max_pool_size=70)
@@ -89,7 +87,7 @@ def test_a_subsample_can_be_differentiated_twice(cls, statistic, options) -> Non
 
 @every_loss
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-def test_every_road_to_the_gradient_is_the_same(cls, statistic, options, reduction) -> None:
+def test_every_road_to_the_gradient_is_the_same(cls, options, reduction) -> None:
     logits, targets = batch()
     leaf = logits.requires_grad_()
     value = with_queue(cls, options, reduction=reduction)(leaf, targets)
@@ -103,7 +101,7 @@ def test_every_road_to_the_gradient_is_the_same(cls, statistic, options, reducti
 
 
 @every_loss
-def test_the_loss_and_the_classes_losses_share_a_graph(cls, statistic, options) -> None:
+def test_the_loss_and_the_classes_losses_share_a_graph(cls, options) -> None:
     logits, targets = batch()
     leaf = logits.requires_grad_()
     loss = with_queue(cls, options)
@@ -117,16 +115,9 @@ def test_the_loss_and_the_classes_losses_share_a_graph(cls, statistic, options) 
     torch.testing.assert_close(value, per_class.mean())
 
 
-FUNCTIONS = {
-    SmoothAPLoss: functional.smooth_ap_loss,
-    RecallAtQuantileLoss: functional.recall_at_quantile_loss,
-    PAUCAtBudgetLoss: functional.pauc_at_budget_loss,
-}
-
-
 @every_loss
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
-def test_transforms_of_torch_func(cls, statistic, options) -> None:
+def test_transforms_of_torch_func(cls, options) -> None:
     logits, targets = batch()
     several = torch.stack((logits, 2 * logits, -logits))
 
@@ -145,7 +136,7 @@ def test_transforms_of_torch_func(cls, statistic, options) -> None:
 
 @every_loss
 @pytest.mark.parametrize("queue_size", [0, 40, 2000])
-def test_an_empty_batch_has_an_empty_gradient(cls, statistic, options, queue_size) -> None:
+def test_an_empty_batch_has_an_empty_gradient(cls, options, queue_size) -> None:
     loss = cls(3, queue_size=queue_size, **options)
     loss(*batch(rows=2000))
     empty = torch.zeros(0, 3, requires_grad=True)

@@ -7,19 +7,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 import reference
+from cases import FUNCTIONS, STATISTICS
 from imbalanced_losses import functional, metrics
 from imbalanced_losses.ranking_loss import PAUCAtBudgetLoss, RecallAtQuantileLoss, SmoothAPLoss
 
-STATISTICS = {
-    SmoothAPLoss: reference.smooth_ap,
-    RecallAtQuantileLoss: reference.recall_at_quantile,
-    PAUCAtBudgetLoss: reference.pauc_at_budget,
-}
-FUNCTIONS = {
-    SmoothAPLoss: functional.smooth_ap_loss,
-    RecallAtQuantileLoss: functional.recall_at_quantile_loss,
-    PAUCAtBudgetLoss: functional.pauc_at_budget_loss,
-}
 # Of each loss one plain variant, for the tests that need no sweep over its settings.
 VARIANTS = {
     "smooth_ap": (SmoothAPLoss, {"temperature": 0.1}),

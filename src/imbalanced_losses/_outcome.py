@@ -28,17 +28,27 @@ class Outcome(NamedTuple):
 
 
 def outcome(
-    statistic: Callable[[Pool], PerClass], pool: Pool, source: Tensor, reduction: str
+    statistic: Callable[[Pool, Tensor], PerClass],
+    pool: Pool,
+    temperature: Tensor,
+    source: Tensor,
+    reduction: str,
 ) -> Outcome:
     """A statistic of the pool, reduced over the valid classes, on the graph of `source`.
 
-    The source, `[C, N]`, are the scores of the live rows.
+    The source, `[C, N]`, are the scores of the live rows. A valid class with a score that is not
+    finite becomes NaN, in its gradient as well, so that a diverging step is seen by whoever watches
+    either.
     """
     wants_slope = is_followed(source)
 
     def measured(pool: Pool, *, wants_slope: bool) -> PerClass:
         with no_autocast(source):
-            return statistic(pool._replace(wants_slope=wants_slope))
+            found = statistic(pool._replace(wants_slope=wants_slope), temperature)
+        if pool.poisoned is None:
+            return found
+        factor = torch.where(found.valid & pool.poisoned, torch.nan, 1.0)
+        return found._replace(value=found.value * factor, slope=found.slope * factor.unsqueeze(1))
 
     def followed(live_scores: Tensor) -> Tensor:
         return measured(pool.with_live(live_scores), wants_slope=False).value

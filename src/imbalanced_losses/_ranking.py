@@ -130,7 +130,7 @@ class PooledLoss(PreciseBuffers):
             self.queue.push(joined, live_rows, broken)
         # A copy too: the temperature may be assigned between forward and backward.
         temperature = self.tau.to(pool.scores.dtype, copy=True)
-        return outcome(lambda pool: statistic(pool, temperature), pool, live.scores, self.reduction)
+        return outcome(statistic, pool, temperature, live.scores, self.reduction)
 
     def _warn_of_subsample(self, pool: Pool) -> None:
         if self._has_warned or torch.compiler.is_compiling():

@@ -1,22 +1,26 @@
 """Small tensors of constants."""
 
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
 
-def constants(numbers: tuple[float, ...], like: Tensor) -> Tensor:
-    """The numbers as a tensor of the dtype and on the device of `like`, made once.
+def constants(make: Callable[[Any], Sequence[Any]], argument: Any, like: Tensor) -> Tensor:
+    """The numbers `make(argument)` in the dtype and on the device of `like`, made once.
 
     A tensor made from a list is a copy that an accelerator waits for.
     """
-    make = _tensor if torch.compiler.is_compiling() else _kept
-    return make(numbers, like.dtype, like.device)
+    tensor_of = _tensor if torch.compiler.is_compiling() else _kept
+    return tensor_of(make, argument, like.dtype, like.device)
 
 
-def _tensor(numbers: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.tensor(numbers, dtype=dtype, device=device)
+def _tensor(
+    make: Callable[[Any], Sequence[Any]], argument: Any, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    return torch.tensor(make(argument), dtype=dtype, device=device)
 
 
 _kept = lru_cache(_tensor)

@@ -43,7 +43,7 @@ def masked_quantiles(
     count = row_counts(member)
     # In float32 the position would be off by whole rows from 2^24 members on.
     last = count.double() - 1
-    position = last * constants(tuple(levels), last)
+    position = last * constants(list, tuple(levels), last)
     # (1 - 0.9) * 10 is below 1 in floating point; the row that is meant is row 1.
     slack = 1e-12 * rows
     if interpolation == "nearest":

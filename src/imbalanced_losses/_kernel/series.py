@@ -1,25 +1,18 @@
 """The soft step and its slope as polynomials of the decay z, for the far sums of `soft_rank`."""
 
-from functools import lru_cache
-
-import torch
 from torch import Tensor
+
+from imbalanced_losses._kernel.constants import constants
 
 
 def series_coefficients(terms: int, like: Tensor) -> Tensor:
     """How K = `terms` decayed sums of either side enter the count and the slope, `[2, 2 K]`."""
-    make = _coefficient_tensor if torch.compiler.is_compiling() else _kept_coefficients
-    return make(terms, like.dtype, like.device)
+    return constants(_coefficients, terms, like)
 
 
-def _coefficient_tensor(terms: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def _coefficients(terms: int) -> list[list[float]]:
     counts, slopes = _series(terms, derivative=False), _series(terms, derivative=True)
-    rows = [[*counts, *(-c for c in counts)], [*slopes, *slopes]]
-    return torch.tensor(rows, dtype=dtype, device=device)
-
-
-# A tensor made from a list is a copy that an accelerator waits for.
-_kept_coefficients = lru_cache(_coefficient_tensor)
+    return [[*counts, *(-c for c in counts)], [*slopes, *slopes]]
 
 
 def _monomials(chebyshev: list[float]) -> list[float]:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from imbalanced_losses._eager import is_followed
 from imbalanced_losses._kernel.pairs import SoftCounts, pair_counts, slopes_
 from imbalanced_losses._kernel.series import series_coefficients
 from imbalanced_losses._kernel.soft_step import (
@@ -65,7 +66,7 @@ def soft_counts(
         list on autograd's graph, whose second derivative is wanted, takes O(Q S).
     """
     temperature = temperature.expand(len(queries))
-    followed = torch.is_grad_enabled() and (queries.requires_grad or sources.requires_grad)
+    followed = is_followed(queries) or is_followed(sources)
     if followed or _few_pairs(len(queries), queries.shape[1], sources.shape[1]):
         return pair_counts(queries, sources, weights, temperature, movable)
     field = _Field.of(sources, weights, temperature)

@@ -54,24 +54,16 @@ def by_size(pool: Pool, statistic: Callable[[Pool], PerClass], *, padding: int) 
     The positives of each class are padded to those of the largest, which does many times the work
     where one class has most of the rows. Where reading counts is free, more than `padding` cells
     of padding part the classes into groups.
-
-    A valid class with a score that is not finite becomes NaN, in its slope as well, so that a
-    diverging step is seen by whoever watches either.
     """
     groups = _groups(pool.positive, padding)
     if len(groups) < 2:
-        found = statistic(pool)
-    else:
-        parts = [statistic(pool.of_classes(group)) for group in groups]
-        order = torch.cat(groups).argsort()
-        *tensors, diagnostics = zip(*parts, strict=True)
-        tensors += zip(*diagnostics, strict=True)
-        value, valid, slope, *rest = (torch.cat(of_groups)[order] for of_groups in tensors)
-        found = PerClass(value, valid, slope, tuple(rest))
-    if pool.poisoned is None:
-        return found
-    factor = torch.where(found.valid & pool.poisoned, torch.nan, 1.0)
-    return found._replace(value=found.value * factor, slope=found.slope * factor.unsqueeze(1))
+        return statistic(pool)
+    parts = [statistic(pool.of_classes(group)) for group in groups]
+    order = torch.cat(groups).argsort()
+    *tensors, diagnostics = zip(*parts, strict=True)
+    tensors += zip(*diagnostics, strict=True)
+    value, valid, slope, *rest = (torch.cat(of_groups)[order] for of_groups in tensors)
+    return PerClass(value, valid, slope, tuple(rest))
 
 
 def _groups(positive: Tensor, padding: int) -> list[Tensor]:

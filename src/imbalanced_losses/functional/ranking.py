@@ -239,4 +239,4 @@ def _loss(
 ) -> Tensor:
     _checks.number("temperature", temperature, above=0)
     tau = torch.full((), temperature, dtype=pool.scores.dtype, device=pool.scores.device)
-    return outcome(lambda pool: statistic(pool, tau), pool, scores, reduction).loss
+    return outcome(statistic, pool, tau, scores, reduction).loss
