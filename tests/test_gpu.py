@@ -77,3 +77,16 @@ def test_autocast_changes_nothing_for_float32_logits(case, dtype) -> None:
     with torch.autocast("cuda", dtype):
         found = step(cast, *batch)
     torch.testing.assert_close(list(found), list(wanted))
+
+
+@every()
+def test_tf32_changes_nothing(case) -> None:
+    plain, lowered = case.midway().cuda(), case.midway().cuda()
+    batch = on_gpu(*case.batch(5))
+    wanted = step(plain, *batch)
+    torch.set_float32_matmul_precision("high")
+    try:
+        found = step(lowered, *batch)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    torch.testing.assert_close(list(found), list(wanted))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from imbalanced_losses._eager import apply, is_followed
-from imbalanced_losses._kernel.soft_step import no_autocast
+from imbalanced_losses._kernel.matmul import no_autocast
 from imbalanced_losses._pool import Pool
 from imbalanced_losses._statistics.per_class import PerClass
 

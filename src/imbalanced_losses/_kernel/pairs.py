@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
+from imbalanced_losses._kernel.matmul import bmm
 from imbalanced_losses._kernel.soft_step import soft_steps_
 
 
@@ -36,11 +36,11 @@ def pair_counts(
 
     def pull(grad: Tensor) -> tuple[Tensor, Tensor]:
         slopes, grad = slopes_(steps), grad * rate
-        by_query = (torch.bmm(weights, slopes.mT) * grad).sum(1).neg_()
-        pulls = torch.bmm(grad, slopes[..., movable:])
+        by_query = (bmm(weights, slopes.mT) * grad).sum(1).neg_()
+        pulls = bmm(grad, slopes[..., movable:])
         return by_query, (pulls * weights[..., movable:]).sum(1)
 
-    return SoftCounts(torch.bmm(weights, steps.mT), pull)
+    return SoftCounts(bmm(weights, steps.mT), pull)
 
 
 def slopes_(steps: Tensor) -> Tensor:

@@ -23,6 +23,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from imbalanced_losses._eager import is_followed
+from imbalanced_losses._kernel.constants import constants
+from imbalanced_losses._kernel.matmul import bmm
 from imbalanced_losses._kernel.pairs import SoftCounts, pair_counts, slopes_
 from imbalanced_losses._kernel.series import series_coefficients
 from imbalanced_losses._kernel.soft_step import (
@@ -187,9 +189,11 @@ def _seen(
     """
     vectors, shape = len(above), above.shape[1:]
     decays = _decays((edges - queries).abs_(), rate).flatten(0, 1)
-    far = series_coefficients(TERMS[queries.dtype], queries) @ (
-        sums.view(vectors, len(sums) // vectors, *shape) * decays
-    ).flatten(2)
+    coefficients = series_coefficients(TERMS[queries.dtype], queries)
+    far = bmm(
+        coefficients.expand(vectors, *coefficients.shape),
+        (sums.view(vectors, len(sums) // vectors, *shape) * decays).flatten(2),
+    )
     steps = soft_steps_((scores - queries) * rate)
     weights = weights.view(vectors, len(weights) // vectors, *shape)
     near_counts = (weights * steps).sum(1).add_(above)
@@ -207,8 +211,12 @@ def _parts(height: int, *columns: Tensor) -> Iterator[tuple[Tensor, ...]]:
 
 def _decays(distance: Tensor, rate: Tensor) -> Tensor:
     """exp(-k distance rate) for k = 1 .. K, in a new dimension after the first."""
-    powers = torch.arange(1, TERMS[rate.dtype] + 1, dtype=rate.dtype, device=rate.device)
-    return decay_((distance * -rate).unsqueeze(1) * powers.view(-1, *[1] * (distance.ndim - 1)))
+    powers = constants(_negative_powers, TERMS[rate.dtype], rate)
+    return decay_((distance * rate).unsqueeze(1) * powers.view(-1, *[1] * (distance.ndim - 1)))
+
+
+def _negative_powers(terms: int) -> list[float]:
+    return [-float(k) for k in range(1, terms + 1)]
 
 
 def _moments(scores: Tensor, weights: Tensor, edges: Tensor, rate: Tensor) -> Tensor:

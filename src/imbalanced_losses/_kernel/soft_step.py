@@ -1,7 +1,6 @@
 """The logistic function as a soft step, away from numbers that are slow to compute with."""
 
 import math
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -40,11 +39,3 @@ def decay_(exponent: Tensor) -> Tensor:
 def no_denormals_(decays: Tensor) -> Tensor:
     """Products of two decays of `decay_`, at least as large as its smallest, in their place."""
     return decays.clamp_(min=math.exp(SMALLEST_EXPONENT[decays.dtype]))
-
-
-def no_autocast(tensor: Tensor) -> AbstractContextManager[object]:
-    """Matrix products keep the precision of their operands inside an autocast region."""
-    device = tensor.device.type
-    if not torch.is_autocast_enabled(device):
-        return nullcontext()
-    return torch.autocast(device, enabled=False)
