@@ -32,6 +32,7 @@ from imbalanced_losses._kernel.soft_step import (
     no_denormals_,
     soft_steps_,
 )
+from imbalanced_losses._kernel.sorting import ascending
 
 # Sources in a block, and K, the powers of a decay: errors of about 1e-7 in float32 and 1e-14 in
 # float64. Both are chosen from the trade-off of time and error shown in benchmarks/RESULTS.md.
@@ -111,10 +112,10 @@ class _Field(NamedTuple):
     def of(cls, sources: Tensor, weights: Tensor, temperature: Tensor) -> "_Field":
         (classes, size), vectors = sources.shape, weights.shape[1]
         count = (size + BLOCK - 1) // BLOCK
-        ascending, order = sources.sort(1)
+        sorted_scores, order = ascending(sources)
         # Padding repeats the highest score with weight 0.
-        padding = ascending[:, -1:].expand(classes, count * BLOCK - size)
-        scores = torch.cat((ascending, padding), 1).view(classes, count, BLOCK)
+        padding = sorted_scores[:, -1:].expand(classes, count * BLOCK - size)
+        scores = torch.cat((sorted_scores, padding), 1).view(classes, count, BLOCK)
         weights = weights.gather(2, order.unsqueeze(1).expand_as(weights))
         if torch.compiler.is_compiling():
             # A compiler would form them anew in each of the K sums; strides it must see in memory.
