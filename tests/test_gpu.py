@@ -90,3 +90,16 @@ def test_tf32_changes_nothing(case) -> None:
     finally:
         torch.set_float32_matmul_precision("highest")
     torch.testing.assert_close(list(found), list(wanted))
+
+
+@every()
+def test_deterministic_algorithms(case) -> None:
+    loss, repeatable = case.midway().cuda(), case.midway().cuda()
+    batch = on_gpu(*case.batch(5, rows=500))
+    wanted = step(loss, *batch)
+    torch.use_deterministic_algorithms(True)
+    try:
+        found = step(repeatable, *batch)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    torch.testing.assert_close(list(found), list(wanted))

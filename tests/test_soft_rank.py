@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from imbalanced_losses._kernel import soft_rank
 from imbalanced_losses._kernel.soft_rank import BLOCK, soft_counts
@@ -168,3 +169,25 @@ def test_lists_on_the_graph_can_be_differentiated_twice(check) -> None:
     tau = torch.tensor([0.2, 0.5], dtype=torch.float64)
     leaves = queries.requires_grad_(), sources.requires_grad_()
     assert check(lambda q, s: soft_counts(q, s, weights, tau).counts, leaves, fast_mode=True)
+
+
+class NoRunningSum(TorchDispatchMode):
+    """Refuses what CUDA refuses under deterministic algorithms, on a CPU."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        assert function.overloadpacket is not torch.ops.aten.cumsum
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("rows", [1, 100, 1001])
+def test_deterministic_algorithms(rows) -> None:
+    *lists, weights, upstream = draw(rows)
+    tau = torch.tensor(0.1, dtype=torch.float64)
+    wanted = found(*lists, weights, tau, upstream)
+    torch.use_deterministic_algorithms(True)
+    try:
+        with NoRunningSum():
+            repeatable = found(*lists, weights, tau, upstream)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    torch.testing.assert_close(repeatable, wanted, rtol=1e-12, atol=1e-12)

@@ -137,7 +137,7 @@ class _Field(NamedTuple):
             _decays(edges[1:] - edges[:1], rate).view(-1, classes, count),
         )
         totals = weights.sum(3)
-        above = (totals.sum(2, keepdim=True) - totals.cumsum(2)).transpose(0, 1)
+        above = (totals.sum(2, keepdim=True) - _cumsum(totals)).transpose(0, 1)
         by_block = classes * count
         return cls(*columns, sums.view(-1, by_block), above.reshape(vectors, by_block), order)
 
@@ -243,6 +243,14 @@ def _travel(moments: Tensor, across: Tensor) -> Tensor:
     arriving = torch.cat((torch.zeros_like(sums[:1]), sums[:-1]))
     from_left, from_right = arriving.unbind(1)
     return torch.stack((from_left, from_right.flip(0))).permute(2, 0, 3, 4, 1).contiguous()
+
+
+def _cumsum(terms: Tensor) -> Tensor:
+    """Running sums along the last dimension, also where CUDA's are refused as not repeatable."""
+    if not torch.are_deterministic_algorithms_enabled():
+        return terms.cumsum(-1)
+    columns = terms.movedim(-1, 0)
+    return _scan(columns, torch.ones_like(columns)).movedim(0, -1)
 
 
 def _scan(terms: Tensor, decays: Tensor) -> Tensor:
