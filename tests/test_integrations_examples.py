@@ -29,10 +29,22 @@ def printed_losses(name: str, *launcher: str) -> dict[str, float]:
     """What each rank prints, by "rank of ranks"."""
     command = [sys.executable, *launcher, str(EXAMPLES / f"{name}.py"), "--rows=700", "--epochs=4"]
     environment = os.environ | ENVIRONMENT
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    # Gloo's threads outlive their group: torch itself aborts now and then, after all is done.
-    assert done.returncode == 0 or "Signal 6 (SIGABRT)" in done.stderr, done.stderr
-    found = re.findall(r"rank (\d of \d): final loss (\d\.\d+)", done.stdout)
+    with subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        # Gloo's threads outlive their group: when all is done, torch now and then aborts, or one
+        # rank never ends. What the ranks have printed by then is judged.
+        try:
+            stdout, stderr = process.communicate(timeout=120)
+            assert process.returncode == 0 or "Signal 6 (SIGABRT)" in stderr, stderr
+        except subprocess.TimeoutExpired:
+            process.terminate()  # the launcher ends its ranks
+            stdout, _ = process.communicate()
+    found = re.findall(r"rank (\d of \d): final loss (\d\.\d+)", stdout)
     return {rank: float(loss) for rank, loss in found}
 
 
