@@ -76,6 +76,7 @@ def main(rows: int = 4_000, epochs: int = 6) -> float:
 
     rank, ranks = accelerator.process_index, accelerator.num_processes
     print(f"rank {rank} of {ranks}: final loss {loss.item():.4f}")
+    accelerator.wait_for_everyone()  # a rank that leaves early takes its connections with it
     accelerator.end_training()
     return loss.item()
 
