@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
 
 
 def one_of(name: str, value: object, options: Sequence[str]) -> None:
@@ -12,29 +14,41 @@ def one_of(name: str, value: object, options: Sequence[str]) -> None:
 
 def number(
     name: str,
-    value: object,
+    value: Any,
     *,
     at_least: float = -math.inf,
     above: float = -math.inf,
     at_most: float = math.inf,
     below: float = math.inf,
-) -> None:
-    """Raise unless `value` is a finite real number within the bounds."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+) -> float:
+    """The value as a plain number, or an error unless it is finite, real and within the bounds.
+
+    NumPy's numbers and tensors without dimensions are numbers too.
+    """
+    plain = _without_dimensions(value)
+    if isinstance(plain, bool) or not isinstance(plain, Real):
         raise TypeError(f"{name} must be a number; got {value!r} of type {type(value).__name__}.")
-    if at_least <= value <= at_most and above < value < below:
-        return
+    plain = plain if isinstance(plain, int) else float(plain)
+    if at_least <= plain <= at_most and above < plain < below:
+        return plain
     bounds = {"at least": at_least, "above": above, "at most": at_most, "below": below}
     wanted = [f"{word} {bound:g}" for word, bound in bounds.items() if math.isfinite(bound)]
-    raise ValueError(f"{name} must be {' and '.join(wanted) or 'finite'}; got {value!r}.")
+    raise ValueError(f"{name} must be {' and '.join(wanted) or 'finite'}; got {plain!r}.")
 
 
-def integer(name: str, value: object, *, at_least: int | None = None) -> None:
-    """Raise unless `value` is an int (not a bool), of at least `at_least` where that is given."""
-    if isinstance(value, bool) or not isinstance(value, int):
+def integer(name: str, value: Any, *, at_least: int | None = None) -> int:
+    """The value as an int, or an error unless it is one (no bool) and at least `at_least`."""
+    plain = _without_dimensions(value)
+    if isinstance(plain, bool) or not isinstance(plain, Integral):
         raise TypeError(f"{name} must be an int; got {value!r} of type {type(value).__name__}.")
-    if at_least is not None and value < at_least:
-        raise ValueError(f"{name} must be at least {at_least}; got {value}.")
+    if at_least is not None and plain < at_least:
+        raise ValueError(f"{name} must be at least {at_least}; got {plain}.")
+    return int(plain)
+
+
+def _without_dimensions(value: Any) -> object:
+    """What a tensor or an array without dimensions holds; anything else as it is."""
+    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
 
 
 def flag(name: str, value: object, *, optional: bool = False) -> None:
