@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.cases import Case
 from benchmarks.ceilings import Ceilings
-from imbalanced_losses._kernel import soft_rank
+from imbalanced_losses._ops.soft_counts import blocks as soft_rank
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from benchmarks.goals import OURS
 from benchmarks.implementations import IMPLEMENTATIONS
 from benchmarks.machine import machine
 from benchmarks.steps import TrainingStep
-from imbalanced_losses._kernel import soft_rank
+from imbalanced_losses._ops.soft_counts import blocks as soft_rank
 
 FILE = "tradeoff.csv"
 POOL = smooth_ap((8192, 4), 0)

@@ -15,21 +15,20 @@ ROOT = Path(imbalanced_losses.__file__).parent
 ROOMS = {
     "_checks": set(),
     "_buffers": set(),
-    "_eager": set(),
+    "_ops": set(),
     "_counts": {"_checks"},
     "_schedule": {"_checks"},
     "distributed": set(),
-    "_kernel": {"_eager"},
-    "_targets": {"_eager"},
-    "_queue": {"_buffers", "_eager", "_targets"},
-    "_pool": {"_eager", "_kernel", "_targets", "distributed"},
-    "_statistics": {"_checks", "_eager", "_kernel", "_pool", "_targets"},
-    "_outcome": {"_eager", "_kernel", "_pool", "_statistics"},
+    "_targets": {"_ops"},
+    "_queue": {"_buffers", "_ops", "_targets"},
+    "_pool": {"_ops", "_targets", "distributed"},
+    "_statistics": {"_checks", "_ops", "_pool", "_targets"},
+    "_outcome": {"_ops", "_pool", "_statistics"},
     "_reduce": {"distributed"},
     "_ranking": {
         "_buffers",
         "_checks",
-        "_eager",
+        "_ops",
         "_outcome",
         "_pool",
         "_queue",
@@ -37,9 +36,9 @@ ROOMS = {
         "_targets",
         "distributed",
     },
-    "metrics": {"_checks", "_kernel", "_targets"},
+    "metrics": {"_checks", "_ops", "_targets"},
     "class_weights": {"_checks", "_counts"},
-    "warmup": {"_checks", "_eager", "_schedule", "_targets"},
+    "warmup": {"_checks", "_ops", "_schedule", "_targets"},
     "functional": {
         "_checks",
         "_outcome",
@@ -68,7 +67,7 @@ ROOMS = {
 TRAINERS = {"integrations": {"lightning", "transformers"}}
 
 # Rooms of pure arithmetic: no modules, no process group, no state.
-PURE = ("_kernel", "_statistics", "_targets", "_reduce")
+PURE = ("_ops", "_statistics", "_targets", "_reduce")
 
 
 def room_of(path: Path) -> str:

@@ -7,7 +7,7 @@ import warnings
 import pytest
 import torch
 
-from imbalanced_losses._kernel import focal as kernel
+from imbalanced_losses._ops import focal as kernel
 from imbalanced_losses.focal_loss import SigmoidFocalLoss, SoftmaxFocalLoss
 from imbalanced_losses.functional import sigmoid_focal_loss, softmax_focal_loss
 from reference_focal import each_loss, value_and_grad

@@ -10,8 +10,8 @@ from torch._dynamo.testing import EagerAndRecordGraphs
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cases import CASES, step
-from imbalanced_losses._kernel import soft_rank
-from imbalanced_losses._kernel.matmul import bmm
+from imbalanced_losses._ops.precision import bmm
+from imbalanced_losses._ops.soft_counts import blocks as soft_rank
 
 # torch's compiler instantiates autograd functions itself, and warns of it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")

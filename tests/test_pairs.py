@@ -2,7 +2,7 @@
 
 import torch
 
-from imbalanced_losses._kernel.pairs import pair_counts
+from imbalanced_losses._ops.soft_counts.pairs import pair_counts
 
 
 def operands(dtype=torch.float64):

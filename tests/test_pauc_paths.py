@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from imbalanced_losses import PAUCAtBudgetLoss
-from imbalanced_losses._kernel import soft_rank
+from imbalanced_losses._ops.soft_counts import blocks as soft_rank
 
 
 @pytest.mark.parametrize("pos_numerator", ["pool", "live"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from imbalanced_losses._kernel.quantile import INTERPOLATIONS, masked_quantiles
+from imbalanced_losses._ops.quantile import INTERPOLATIONS, masked_quantiles
 
 LEVELS = [0.0, 0.1, 0.25, 0.5, 0.995, 1.0]
 NEAR_THE_TOP = [0.995, 1.0]

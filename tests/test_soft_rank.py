@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from imbalanced_losses._kernel import soft_rank
-from imbalanced_losses._kernel.soft_rank import BLOCK, soft_counts
+from imbalanced_losses._ops.soft_counts import blocks as soft_rank
+from imbalanced_losses._ops.soft_counts.blocks import BLOCK, soft_counts
 
 
 @pytest.fixture(autouse=True)

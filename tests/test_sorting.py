@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imbalanced_losses._kernel import sorting
-from imbalanced_losses._kernel.sorting import _radix_pays, ascending
+from imbalanced_losses._ops import sorting
+from imbalanced_losses._ops.sorting import _radix_pays, ascending
 
 LONG = sorting._LONG
 

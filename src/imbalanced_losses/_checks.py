@@ -25,10 +25,10 @@ def number(
 
     NumPy's numbers and tensors without dimensions are numbers too.
     """
-    plain = _without_dimensions(value)
-    if isinstance(plain, bool) or not isinstance(plain, Real):
+    given = _without_dimensions(value)
+    if isinstance(given, bool) or not isinstance(given, int | Real):
         raise TypeError(f"{name} must be a number; got {value!r} of type {type(value).__name__}.")
-    plain = plain if isinstance(plain, int) else float(plain)
+    plain = given if isinstance(given, int) else float(given)
     if at_least <= plain <= at_most and above < plain < below:
         return plain
     bounds = {"at least": at_least, "above": above, "at most": at_most, "below": below}
@@ -38,7 +38,7 @@ def number(
 
 def integer(name: str, value: Any, *, at_least: int | None = None) -> int:
     """The value as an int, or an error unless it is one (no bool) and at least `at_least`."""
-    plain = _without_dimensions(value)
+    plain: Any = _without_dimensions(value)
     if isinstance(plain, bool) or not isinstance(plain, Integral):
         raise TypeError(f"{name} must be an int; got {value!r} of type {type(value).__name__}.")
     if at_least is not None and plain < at_least:
@@ -46,9 +46,11 @@ def integer(name: str, value: Any, *, at_least: int | None = None) -> int:
     return int(plain)
 
 
-def _without_dimensions(value: Any) -> object:
+def _without_dimensions(value: Any) -> Any:
     """What a tensor or an array without dimensions holds; anything else as it is."""
-    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
+    if isinstance(value, int | float) or getattr(value, "ndim", None) != 0:
+        return value
+    return value.item()
 
 
 def flag(name: str, value: object, *, optional: bool = False) -> None:

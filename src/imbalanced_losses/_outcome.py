@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from imbalanced_losses._eager import apply, is_followed
-from imbalanced_losses._kernel.matmul import no_autocast
+from imbalanced_losses._ops.precision import no_autocast
+from imbalanced_losses._ops.runtime import apply, is_followed
 from imbalanced_losses._pool import Pool
 from imbalanced_losses._statistics.per_class import PerClass
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from imbalanced_losses._eager import readable
-from imbalanced_losses._kernel.counts import row_counts
+from imbalanced_losses._ops.masks import row_counts
+from imbalanced_losses._ops.runtime import readable
 from imbalanced_losses._targets import IGNORED, Rows
 from imbalanced_losses.distributed import join_rows
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from imbalanced_losses._buffers import PreciseBuffers
-from imbalanced_losses._eager import readable
+from imbalanced_losses._ops.runtime import readable
 from imbalanced_losses._targets import IGNORED, Rows
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from imbalanced_losses import _checks
 from imbalanced_losses._buffers import PreciseBuffers
-from imbalanced_losses._eager import readable
+from imbalanced_losses._ops.runtime import readable
 from imbalanced_losses._outcome import Outcome, outcome
 from imbalanced_losses._pool import Pool, finite_rows, gather_rows, pool_of, subsample
 from imbalanced_losses._queue import MemoryQueue

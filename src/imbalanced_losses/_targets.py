@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from imbalanced_losses._eager import is_transformed, readable
+from imbalanced_losses._ops.runtime import is_transformed, readable
 
 IGNORED = -1
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from imbalanced_losses._checks import number, one_of
-from imbalanced_losses._kernel.quantile import INTERPOLATIONS, masked_quantiles
+from imbalanced_losses._ops.quantile import INTERPOLATIONS, masked_quantiles
 from imbalanced_losses._targets import IGNORED, one_vs_rest
 
 __all__ = ["average_precision", "partial_auc", "recall_at_quantile"]

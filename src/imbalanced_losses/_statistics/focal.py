@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from imbalanced_losses._eager import is_plain, readable
-from imbalanced_losses._kernel.focal import (
+from imbalanced_losses._ops.focal import (
     sigmoid_focal,
     softmax_focal,
     softmax_focal_expected,
 )
+from imbalanced_losses._ops.runtime import is_plain, readable
 from imbalanced_losses._targets import (
     check_sample_weight,
     check_tensor,

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from imbalanced_losses._eager import readable
-from imbalanced_losses._kernel.counts import row_counts
+from imbalanced_losses._ops.masks import row_counts
+from imbalanced_losses._ops.runtime import readable
 from imbalanced_losses._pool import Pool, Selection
 
 # Up to so many cells, a few operations on each cost less than choosing the positives.

@@ -5,8 +5,8 @@ from functools import partial
 from torch import Tensor
 
 from imbalanced_losses import _checks
-from imbalanced_losses._kernel.quantile import INTERPOLATIONS, masked_quantiles
-from imbalanced_losses._kernel.soft_step import soft_step
+from imbalanced_losses._ops.quantile import INTERPOLATIONS, masked_quantiles
+from imbalanced_losses._ops.soft_step import soft_step
 from imbalanced_losses._pool import Pool, select
 from imbalanced_losses._statistics.per_class import (
     PADDING,

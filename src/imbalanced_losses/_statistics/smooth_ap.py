@@ -5,7 +5,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from imbalanced_losses._kernel.soft_rank import soft_counts
+from imbalanced_losses._ops.soft_counts.blocks import soft_counts
 from imbalanced_losses._pool import Pool, select
 from imbalanced_losses._statistics.per_class import PerClass, by_size, shares_of
 

@@ -22,17 +22,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from imbalanced_losses._eager import is_followed
-from imbalanced_losses._kernel.constants import constants
-from imbalanced_losses._kernel.matmul import bmm
-from imbalanced_losses._kernel.pairs import SoftCounts, pair_counts, slopes_
-from imbalanced_losses._kernel.series import series_coefficients
-from imbalanced_losses._kernel.soft_step import (
+from imbalanced_losses._ops.constants import constants
+from imbalanced_losses._ops.precision import bmm
+from imbalanced_losses._ops.runtime import is_followed
+from imbalanced_losses._ops.soft_counts.pairs import SoftCounts, pair_counts, slopes_
+from imbalanced_losses._ops.soft_counts.series import series_coefficients
+from imbalanced_losses._ops.soft_step import (
     decay_,
     no_denormals_,
     soft_steps_,
 )
-from imbalanced_losses._kernel.sorting import ascending
+from imbalanced_losses._ops.sorting import ascending
 
 # Sources in a block, and K, the powers of a decay: errors of about 1e-7 in float32 and 1e-14 in
 # float64. Both are chosen from the trade-off of time and error shown in benchmarks/RESULTS.md.

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from imbalanced_losses._eager import readable
-from imbalanced_losses._kernel.constants import constants
-from imbalanced_losses._kernel.counts import row_counts
+from imbalanced_losses._ops.constants import constants
+from imbalanced_losses._ops.masks import row_counts
+from imbalanced_losses._ops.runtime import readable
 
 INTERPOLATIONS = ("higher", "linear", "lower", "midpoint", "nearest")
 

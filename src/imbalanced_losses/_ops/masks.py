@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from imbalanced_losses._eager import readable
+from imbalanced_losses._ops.runtime import readable
 
 # Up to so many columns a copy costs less than an operation more.
 _SHORT = 2048

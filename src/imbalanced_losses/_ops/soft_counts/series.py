@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from imbalanced_losses._kernel.constants import constants
+from imbalanced_losses._ops.constants import constants
 
 
 def series_coefficients(terms: int, like: Tensor) -> Tensor:

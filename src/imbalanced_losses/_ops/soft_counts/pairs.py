@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from imbalanced_losses._kernel.matmul import bmm
-from imbalanced_losses._kernel.soft_step import soft_steps_
+from imbalanced_losses._ops.precision import bmm
+from imbalanced_losses._ops.soft_step import soft_steps_
 
 
 class SoftCounts(NamedTuple):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from imbalanced_losses._eager import readable
+from imbalanced_losses._ops.runtime import readable
 
 # With FBGEMM, PyTorch sorts a single line of so many integers or more by radix.
 _HAS_RADIX = "fbgemm" in torch.backends.quantized.supported_engines

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from imbalanced_losses._eager import apply, may_overwrite_saved, readable
+from imbalanced_losses._ops.runtime import apply, may_overwrite_saved, readable
 
 # A block this long stays in a core's cache together with the temporaries of `_sigmoid_terms`;
 # passes over it cost half of what passes over main memory do.
