@@ -163,6 +163,12 @@ def state(loss: nn.Module) -> dict[str, Tensor]:
     return copy.deepcopy(loss.state_dict())
 
 
+def remembered(loss: nn.Module) -> list[object]:
+    """What the ranking losses in a module hold of earlier batches, as numbers."""
+    queues = [part.queue.rows for part in loss.modules() if isinstance(part, RANKING)]
+    return copy.deepcopy(queues)
+
+
 def assert_same(actual, expected) -> None:
     """Equal bit for bit; NaN equals NaN."""
     torch.testing.assert_close(actual, expected, rtol=0, atol=0, equal_nan=True)

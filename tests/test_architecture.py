@@ -1,4 +1,4 @@
-"""The rooms of the package, and which room may know which: arrows point one way."""
+"""The rooms of the package, and which room may reach which: arrows point one way."""
 
 import ast
 import sys
@@ -11,67 +11,46 @@ import imbalanced_losses
 PACKAGE = "imbalanced_losses"
 ROOT = Path(imbalanced_losses.__file__).parent
 
-# A room may import the rooms named beside it, and only rooms that stand above it in this table.
-ROOMS = {
-    "_checks": set(),
-    "_buffers": set(),
+# All rooms that each room may reach, also through others. `losses/` is parted into its roads, which
+# begin with an underscore, and the losses, which do not know each other.
+OPS = {"_ops"}
+CHECKS = OPS | {"_checks"}
+POOL = CHECKS | {"distributed", "_pool"}
+ROADS = POOL | {"losses._"}
+LOSSES = ROADS | {"losses"}
+REACHES = {
     "_ops": set(),
-    "_counts": {"_checks"},
-    "_schedule": {"_checks"},
-    "distributed": set(),
-    "_targets": {"_ops"},
-    "_queue": {"_buffers", "_ops", "_targets"},
-    "_pool": {"_ops", "_targets", "distributed"},
-    "_statistics": {"_checks", "_ops", "_pool", "_targets"},
-    "_outcome": {"_ops", "_pool", "_statistics"},
-    "_reduce": {"distributed"},
-    "_ranking": {
-        "_buffers",
-        "_checks",
-        "_ops",
-        "_outcome",
-        "_pool",
-        "_queue",
-        "_statistics",
-        "_targets",
-        "distributed",
-    },
-    "metrics": {"_checks", "_ops", "_targets"},
-    "class_weights": {"_checks", "_counts"},
-    "warmup": {"_checks", "_ops", "_schedule", "_targets"},
-    "functional": {
-        "_checks",
-        "_outcome",
-        "_pool",
-        "_ranking",
-        "_reduce",
-        "_statistics",
-        "_targets",
-        "distributed",
-    },
-    "focal_loss": {"_buffers", "_statistics", "functional"},
-    "ranking_loss": {"_ranking", "_statistics"},
-    "integrations": {"distributed", "ranking_loss", "warmup"},
-    "__init__": {
-        "class_weights",
-        "distributed",
-        "focal_loss",
-        "functional",
-        "metrics",
-        "ranking_loss",
-        "warmup",
-    },
+    "_checks": OPS,
+    "_class_counts": CHECKS,
+    "distributed": CHECKS,
+    "_pool": CHECKS | {"distributed"},
+    "losses._": POOL,
+    "losses": ROADS,
+    "functional": LOSSES,
+    "focal_loss": LOSSES,
+    "class_weights": CHECKS | {"_class_counts"},
+    "metrics": POOL,
+    "_schedule": CHECKS,
+    "warmup": LOSSES | {"_schedule"},
+    "integrations": LOSSES | {"warmup", "_schedule"},
 }
 
 # What a room may import from outside besides torch; the others know nothing else.
-TRAINERS = {"integrations": {"lightning", "transformers"}}
-
-# Rooms of pure arithmetic: no modules, no process group, no state.
-PURE = ("_ops", "_statistics", "_targets", "_reduce")
+OUTSIDE = {"integrations": {"lightning", "transformers"}}
 
 
-def room_of(path: Path) -> str:
-    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+def room_of(module: str) -> str:
+    """The room of a dotted module inside the package."""
+    first, _, rest = module.partition(".")
+    if first == "losses" and rest.startswith("_"):
+        return "losses._"
+    return first
+
+
+def name_of(path: Path) -> str:
+    """The dotted name of a file inside the package; empty for the package itself."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
 
 
 def imported_names(path: Path) -> set[str]:
@@ -86,35 +65,56 @@ def imported_names(path: Path) -> set[str]:
     return names
 
 
-SOURCES = sorted(ROOT.rglob("*.py"))
+SOURCES = {name_of(path): path for path in sorted(ROOT.rglob("*.py"))}
+# Rooms are told by files, so that a loss and its road are apart.
+MODULES = sorted(SOURCES, key=len, reverse=True)
+
+
+def modules_in(names: set[str]) -> set[str]:
+    """The files of the package that these dotted names lie in."""
+    inner = {name.removeprefix(f"{PACKAGE}.") for name in names if name.startswith(f"{PACKAGE}.")}
+    return {
+        next(module for module in MODULES if f"{name}.".startswith(f"{module}." if module else ""))
+        for name in inner
+    }
+
+
+DIRECT = {module: modules_in(imported_names(path)) for module, path in SOURCES.items()}
+
+
+def reached_from(module: str) -> set[str]:
+    """All files that importing this one leads to."""
+    seen, ahead = set(), {module}
+    while ahead:
+        ahead = set().union(*(DIRECT[name] for name in ahead)) - seen
+        seen |= ahead
+    return seen
 
 
 def test_every_file_is_in_a_room() -> None:
-    assert {room_of(path) for path in SOURCES} == set(ROOMS)
+    assert {room_of(name) for name in SOURCES if name} == set(REACHES)
 
 
-def test_the_table_allows_no_circle() -> None:
-    order = list(ROOMS)
-    for room, allowed in ROOMS.items():
-        assert all(order.index(other) < order.index(room) for other in allowed), room
+@pytest.mark.parametrize("module", [name for name in SOURCES if name])
+def test_arrows_point_one_way_also_through_other_rooms(module: str) -> None:
+    room = room_of(module)
+    assert {room_of(other) for other in reached_from(module)} - {room} <= REACHES[room]
+    assert "" not in reached_from(module), "a room does not know the names of the whole package"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_arrows_point_one_way(path: Path) -> None:
-    room = room_of(path)
-    inner = {name.split(".")[1] for name in imported_names(path) if name.startswith(PACKAGE + ".")}
-    assert inner - {room} <= ROOMS[room]
+def test_losses_do_not_know_each_other() -> None:
+    files = {name for name in SOURCES if room_of(name) == "losses"} - {"losses"}
+    for name in files:
+        assert not DIRECT[name] & files, name
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_the_core_needs_torch_alone(path: Path) -> None:
-    outer = {name.split(".")[0] for name in imported_names(path)}
-    allowed = {"torch", PACKAGE} | TRAINERS.get(room_of(path), set())
+@pytest.mark.parametrize("module", SOURCES)
+def test_the_core_needs_torch_alone(module: str) -> None:
+    outer = {name.split(".")[0] for name in imported_names(SOURCES[module])}
+    allowed = {"torch", PACKAGE} | OUTSIDE.get(room_of(module), set())
     assert outer <= sys.stdlib_module_names | allowed
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in SOURCES if room_of(path) in PURE], ids=lambda path: path.name
-)
-def test_arithmetic_knows_no_modules_and_no_ranks(path: Path) -> None:
-    assert not imported_names(path) & {"torch.nn", "torch.distributed"}
+@pytest.mark.parametrize("module", [name for name in SOURCES if room_of(name) == "_ops"])
+def test_arithmetic_knows_no_modules_and_no_ranks(module: str) -> None:
+    assert not imported_names(SOURCES[module]) & {"torch.nn", "torch.distributed"}

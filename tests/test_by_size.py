@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from imbalanced_losses import PAUCAtBudgetLoss, RecallAtQuantileLoss, SmoothAPLoss
-from imbalanced_losses._pool import Pool, select
-from imbalanced_losses._statistics import pauc, recall, smooth_ap
-from imbalanced_losses._statistics.per_class import PerClass, by_size, mean_of
+from imbalanced_losses._pool.pool import Pool
+from imbalanced_losses._pool.select import select
+from imbalanced_losses.losses import pauc_at_budget, recall_at_quantile, smooth_ap
+from imbalanced_losses.losses._per_class import PerClass, by_size, one_minus_mean
 
 LOSSES = [
     (SmoothAPLoss, {}),
@@ -18,7 +19,7 @@ LOSSES = [
 
 def set_padding(monkeypatch, padding: int) -> None:
     monkeypatch.setattr(smooth_ap, "_PADDING", padding)
-    for module in (recall, pauc):
+    for module in (recall_at_quantile, pauc_at_budget):
         monkeypatch.setattr(module, "PADDING", padding)
 
 
@@ -59,7 +60,7 @@ def test_classes_of_like_size_stay_together(monkeypatch) -> None:
 
     def statistic(pool) -> PerClass:
         seen.append(pool.positive.sum(1).tolist())
-        return mean_of(select(pool, pool.positive, above=10**9), pool.scores, pool.scores)
+        return one_minus_mean(select(pool, pool.positive, above=10**9), pool.scores, pool.scores)
 
     rows = 48
     positive = torch.zeros(4, rows, dtype=torch.bool)

@@ -9,7 +9,7 @@ from torch import nn
 import reference
 from cases import FUNCTIONS, STATISTICS
 from imbalanced_losses import functional, metrics
-from imbalanced_losses.ranking_loss import PAUCAtBudgetLoss, RecallAtQuantileLoss, SmoothAPLoss
+from imbalanced_losses.losses import PAUCAtBudgetLoss, RecallAtQuantileLoss, SmoothAPLoss
 
 # Of each loss one plain variant, for the tests that need no sweep over its settings.
 VARIANTS = {

@@ -8,8 +8,9 @@ import torch
 
 from cases import CASES, assert_same, every, state, step
 from imbalanced_losses import SmoothAPLoss
-from imbalanced_losses._pool import Pool, _uniform, subsample
-from imbalanced_losses._targets import one_vs_rest
+from imbalanced_losses._pool.pool import Pool
+from imbalanced_losses._pool.rows import one_vs_rest
+from imbalanced_losses._pool.subsample import _uniform, subsample
 
 quiet = pytest.mark.filterwarnings("ignore:The pool of .* rows is subsampled")
 
@@ -27,7 +28,7 @@ def pool_for(targets, classes):
         iid=torch.arange(count) % 2 == 0,
         rows=count,
         live_rows=count // 3,
-        poisoned=torch.zeros(classes, dtype=torch.bool),
+        nonfinite=torch.zeros(classes, dtype=torch.bool),
     )
 
 
@@ -150,7 +151,7 @@ def test_a_capped_loss_resumes_bit_for_bit_and_has_the_same_queue(case):
         assert_same(step(fresh, *case.batch(seed)), expected)
         assert_same(step(twin, *case.batch(seed)), expected)
         free(*case.batch(seed))
-    assert_same(state(capped.queue), state(free.queue))
+    assert_same(capped.queue.rows, free.queue.rows)
 
 
 @quiet
@@ -174,7 +175,7 @@ def test_it_is_said_once():
 
 
 @quiet
-def test_a_poisoned_row_shows_whether_it_is_drawn_or_not():
+def test_a_nonfinite_row_shows_whether_it_is_drawn_or_not():
     logits, targets = torch.randn(40), torch.arange(40) % 4 == 0
     logits[7] = torch.nan
     for _ in range(4):

@@ -6,7 +6,7 @@ import torch
 import reference
 from cases import assert_same
 from imbalanced_losses import SmoothAPLoss
-from imbalanced_losses._targets import one_vs_rest
+from imbalanced_losses._pool.rows import one_vs_rest
 
 INTEGERS = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16]
 FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]

@@ -3,8 +3,13 @@
 from imbalanced_losses import functional, metrics
 from imbalanced_losses.class_weights import class_weights, init_prior_bias, pos_weight
 from imbalanced_losses.distributed import all_gather_no_grad, all_gather_with_grad
-from imbalanced_losses.focal_loss import SigmoidFocalLoss, SoftmaxFocalLoss
-from imbalanced_losses.ranking_loss import PAUCAtBudgetLoss, RecallAtQuantileLoss, SmoothAPLoss
+from imbalanced_losses.losses import (
+    PAUCAtBudgetLoss,
+    RecallAtQuantileLoss,
+    SigmoidFocalLoss,
+    SmoothAPLoss,
+    SoftmaxFocalLoss,
+)
 from imbalanced_losses.warmup import LossWarmupWrapper
 
 __all__ = [

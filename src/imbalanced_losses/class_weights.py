@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from imbalanced_losses._checks import integer, number, one_of
-from imbalanced_losses._counts import (
+from imbalanced_losses._class_counts import (
     Targets,
     as_counts,
     count_classes,

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from imbalanced_losses._checks import number, one_of
 from imbalanced_losses._ops.quantile import INTERPOLATIONS, masked_quantiles
-from imbalanced_losses._targets import IGNORED, one_vs_rest
+from imbalanced_losses._pool.rows import IGNORED, one_vs_rest
 
 __all__ = ["average_precision", "partial_auc", "recall_at_quantile"]
 

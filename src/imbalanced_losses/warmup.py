@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from imbalanced_losses._checks import flag, integer
+from imbalanced_losses._checks import tensor as check_tensor
 from imbalanced_losses._ops.runtime import readable
 from imbalanced_losses._schedule import Schedule
-from imbalanced_losses._targets import check_tensor
 
 __all__ = ["LossWarmupWrapper"]
 

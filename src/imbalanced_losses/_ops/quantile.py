@@ -54,14 +54,18 @@ def masked_quantiles(
         rank = (position + slack).floor()
     if interpolation in ("linear", "midpoint"):
         upper_rank = (position - slack).ceil()
-        both = _select(values, member, count, torch.cat((rank, upper_rank), 1), min(levels))
+        both = _order_statistics(
+            values, member, count, torch.cat((rank, upper_rank), 1), min(levels)
+        )
         lower, upper = both.chunk(2, 1)
         fraction = 0.5 if interpolation == "midpoint" else (position - rank).to(values.dtype)
         return lower.lerp(upper, fraction)
-    return _select(values, member, count, rank, min(levels))
+    return _order_statistics(values, member, count, rank, min(levels))
 
 
-def _select(values: Tensor, member: Tensor, count: Tensor, rank: Tensor, lowest: float) -> Tensor:
+def _order_statistics(
+    values: Tensor, member: Tensor, count: Tensor, rank: Tensor, lowest: float
+) -> Tensor:
     """Members at `rank` `[C, Q]` from the smallest, of which none is below level `lowest`.
 
     Near the largest members, where the levels of an alert budget lie, only those are looked at. NaN

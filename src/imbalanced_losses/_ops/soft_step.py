@@ -10,16 +10,18 @@ from torch import Tensor
 SMALLEST_EXPONENT = {torch.float32: -29.0, torch.float64: -200.0}
 
 
-def soft_step(difference: Tensor, temperature: Tensor, *, slope: bool) -> tuple[Tensor, Tensor]:
-    """sigma(difference / tau) and its derivative, which is empty (`[C, 0]`) where not wanted.
+def soft_step(difference: Tensor, temperature: Tensor) -> Tensor:
+    """sigma(difference / tau).
 
     In float32 sigma does not move beyond +-60, where its slope is below 1e-26 / tau.
     """
     bound = 700.0 if difference.dtype == torch.float64 else 60.0
-    steps = torch.sigmoid((difference / temperature).clamp(-bound, bound))
-    if not slope:
-        return steps, steps.new_empty(len(steps), 0)
-    return steps, torch.addcmul(steps, steps, steps, value=-1) / temperature
+    return torch.sigmoid((difference / temperature).clamp(-bound, bound))
+
+
+def step_slope(steps: Tensor, temperature: Tensor) -> Tensor:
+    """The derivative of `steps`, which are those of `soft_step`, in their difference."""
+    return torch.addcmul(steps, steps, steps, value=-1) / temperature
 
 
 def soft_steps_(x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from imbalanced_losses.distributed import resolve_gather
-from imbalanced_losses.ranking_loss import PAUCAtBudgetLoss, RecallAtQuantileLoss, SmoothAPLoss
+from imbalanced_losses.losses import PAUCAtBudgetLoss, RecallAtQuantileLoss, SmoothAPLoss
 from imbalanced_losses.warmup import LossWarmupWrapper
 
 try:

@@ -1,11 +1,14 @@
 """Any accepted form of logits and targets to one binary problem per class, with every check."""
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from imbalanced_losses._ops.runtime import is_transformed, readable
+from imbalanced_losses import _checks
+from imbalanced_losses._ops.runtime import readable
+from imbalanced_losses.distributed import join_rows
 
 IGNORED = -1
 
@@ -58,14 +61,14 @@ def one_vs_rest(
     if sample_weight is None:
         weight = torch.ones(rows, dtype=scores.dtype, device=scores.device)
     else:
-        check_sample_weight(sample_weight, (rows,), "[N]")
+        _checks.weights(sample_weight, (rows,), "[N]")
         weight = sample_weight.detach().to(scores.dtype)
     return Rows(scores.t(), label, weight, iid_mask)
 
 
 def _scores(logits: Tensor, num_classes: int) -> Tensor:
     """Logits as `[N, C]` in float32 or float64."""
-    check_tensor("logits", logits)
+    _checks.tensor("logits", logits)
     if not logits.is_floating_point():
         raise TypeError(f"logits must be of a floating dtype; got {logits.dtype}.")
     columns = logits.unsqueeze(1) if logits.dim() == 1 and num_classes == 1 else logits
@@ -82,7 +85,7 @@ def _labels(
     targets: Tensor, rows: int, num_classes: int, ignore_index: int, *, log_odds: bool
 ) -> Tensor:
     """int8 `[C, N]` of 1, 0 and IGNORED."""
-    check_tensor("targets", targets)
+    _checks.tensor("targets", targets)
     if targets.is_complex():
         raise TypeError(f"targets must be of an integer, bool or float dtype; got {targets.dtype}.")
     if not targets.is_floating_point() and targets.dtype != torch.bool:
@@ -111,10 +114,10 @@ def _labels(
             f"{targets.dtype}. Use targets.long()."
         )
     positive = targets == torch.arange(num_classes, device=targets.device).unsqueeze(1)
-    if not 0 <= ignore_index < num_classes and seen_within(targets, 0, num_classes - 1):
+    if not 0 <= ignore_index < num_classes and _checks.seen_within(targets, 0, num_classes - 1):
         return positive.view(torch.int8)
     ignored = targets == ignore_index
-    check_values(
+    _checks.holds(
         ignored | ((targets >= 0) & (targets < num_classes)),
         targets,
         f"targets must be class indices in [0, {num_classes}) or ignore_index={ignore_index}",
@@ -127,7 +130,7 @@ def _binary_labels(targets: Tensor, ignore_index: int) -> Tensor:
     if targets.dtype == torch.bool:
         return positive.view(torch.int8)
     ignored = targets == ignore_index
-    check_values(
+    _checks.holds(
         ignored | positive | (targets == 0),
         targets,
         f"targets must be 0, 1 or ignore_index={ignore_index}",
@@ -136,58 +139,11 @@ def _binary_labels(targets: Tensor, ignore_index: int) -> Tensor:
 
 
 def _check_mask(iid_mask: Tensor, rows: int) -> None:
-    check_tensor("iid_mask", iid_mask)
+    _checks.tensor("iid_mask", iid_mask)
     if iid_mask.dtype != torch.bool:
         raise TypeError(f"iid_mask must be of dtype bool; got {iid_mask.dtype}. Use .bool().")
     if list(iid_mask.shape) != [rows]:
         raise ValueError(f"iid_mask must have shape [N] = [{rows}]; got {list(iid_mask.shape)}.")
-
-
-def check_tensor(name: str, value: object) -> None:
-    """Raise unless the value is a tensor."""
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a tensor; got {type(value).__name__}.")
-
-
-def check_sample_weight(sample_weight: Tensor, shape: tuple[int, ...], words: str) -> None:
-    """Raise unless the weights have this shape and are finite and not negative."""
-    check_tensor("sample_weight", sample_weight)
-    if sample_weight.is_complex() or sample_weight.dtype == torch.bool:
-        raise TypeError(f"sample_weight must be of a real dtype; got {sample_weight.dtype}.")
-    if sample_weight.shape != shape:
-        raise ValueError(
-            f"sample_weight must have shape {words} = {list(shape)}; got "
-            f"{list(sample_weight.shape)}."
-        )
-    check_values(
-        sample_weight.isfinite() & (sample_weight >= 0),
-        sample_weight,
-        "sample_weight must be finite and not negative",
-    )
-
-
-def seen_within(values: Tensor, low: float, high: float) -> bool:
-    """Whether all values are seen to lie in [low, high]; False where they cannot be read."""
-    if not readable(values):
-        return False
-    if values.numel() == 0:
-        return True
-    least, most = torch.aminmax(values)
-    return bool(low <= least.item() and most.item() <= high)
-
-
-def check_values(holds: Tensor, values: Tensor, rule: str) -> None:
-    """Raise a ValueError naming the first value that breaks the rule.
-
-    Reading the outcome would stall an accelerator and break a compiled graph; there the check is an
-    assertion that runs with the other kernels.
-    """
-    if not readable(values):
-        if not is_transformed(values):
-            torch._assert_async(holds.all(), rule)
-    elif not holds.all():
-        first = values[~holds][0].item()
-        raise ValueError(f"{rule}; got {first}.")
 
 
 def _log_odds(logits: Tensor) -> Tensor:
@@ -204,3 +160,35 @@ def _log_odds(logits: Tensor) -> Tensor:
     total = torch.logaddexp(logits.gather(1, top), others_of_top)
     probability = (logits - total).exp().masked_fill(is_top, 0.0)
     return logits - torch.where(is_top, others_of_top, total + torch.log1p(-probability))
+
+
+def gather_rows(rows: Rows, call: str) -> Rows:
+    """The rows of all ranks that make the same `call`, in rank order; own scores keep gradient."""
+    dtype = rows.scores.dtype
+    packed = torch.cat(
+        (
+            rows.scores,
+            rows.label.to(dtype),
+            rows.weight.unsqueeze(0),
+            rows.iid.to(dtype).unsqueeze(0),
+        )
+    )
+    joined = join_rows(packed.t(), call).t()
+    classes = len(rows.scores)
+    scores, label, weight, iid = torch.split(joined, [classes, classes, 1, 1])
+    return Rows(scores, label.detach().to(torch.int8), weight.detach()[0], iid.detach()[0] == 1)
+
+
+def finite_rows(rows: Rows) -> tuple[Rows, Tensor | None]:
+    """Rows with finite scores, 0 where there was none, and the cells `[C, N]` that were nonfinite.
+
+    Those are the cells that count and are not finite; None where it is free to see that all scores
+    are finite. The gradient of nan_to_num is a product: the NaN of a nonfinite class reaches all
+    its cells, while that of where is exactly 0 in ignored ones.
+    """
+    if readable(rows.scores) and math.isfinite(rows.scores.detach().sum()):
+        return rows, None
+    counted = rows.label != IGNORED
+    scores = torch.where(counted, rows.scores, 0.0)
+    nonfinite = ~scores.isfinite()
+    return rows._replace(scores=scores.nan_to_num(0.0, 0.0, 0.0)), nonfinite

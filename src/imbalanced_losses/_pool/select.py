@@ -1,0 +1,71 @@
+"""Rows of a pool that matter to a statistic."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from imbalanced_losses._ops.masks import row_counts
+from imbalanced_losses._ops.runtime import readable
+from imbalanced_losses._pool.pool import Pool
+
+
+class Selection(NamedTuple):
+    """K rows of each class of a pool, in which those that were asked for are inside."""
+
+    pool: Pool
+    scores: Tensor  # [C, K]
+    inside: Tensor  # [C, K] bool
+    cells: Tensor | None = None  # [C * K]: where they are in the flattened pool; None: K = M, all
+
+    def mass(self) -> Tensor:
+        """The rows' weight inside, 0 outside, `[C, K]`."""
+        weight = self.pool.weight
+        if self.cells is not None:
+            weight = weight.index_select(0, self.cells % max(len(weight), 1)).view_as(self.inside)
+        return self.inside * weight
+
+    def slope(self, values: Tensor) -> Tensor:
+        """A slope of `values` `[C, K]`, 0 outside, in the scores of these rows and 0 in others.
+
+        From the pool's first live column on, as in `PerClass`.
+        """
+        if self.cells is None:
+            return values[:, self.pool.first_live :].contiguous()
+        classes, columns = self.pool.scores.shape
+        return self.add_to_(values.new_zeros(classes, columns - self.pool.first_live), values)
+
+    def add_to_(self, slope: Tensor, values: Tensor) -> Tensor:
+        """Add `values` `[C, K]`, 0 outside, to a slope in the scores of these rows."""
+        if self.cells is None:
+            return slope.add_(values[:, self.pool.first_live :])
+        if slope.numel() == 0:
+            return slope
+        cells, values = self.cells, values.reshape(-1)
+        if self.pool.first_live > 0:
+            columns = self.pool.scores.shape[1]
+            row = cells % columns - self.pool.first_live
+            values = values * (row >= 0)
+            cells = cells.div(columns, rounding_mode="floor") * slope.shape[1] + row.clamp_(min=0)
+        slope.view(-1).index_add_(0, cells, values)
+        return slope
+
+
+def select(pool: Pool, member: Tensor, *, above: int = 0) -> Selection:
+    """Rows of the pool that hold all members `[C, M]` of each class.
+
+    Where reading counts is free, K is the number of members in the largest class; elsewhere all
+    rows are taken, for a shape may not depend on data. All are taken as well from a pool of no more
+    than `above` cells, where what is done with them costs less than choosing.
+    """
+    if not readable(pool.scores) or member.numel() <= above:
+        return Selection(pool, pool.scores, member)
+    found = member.reshape(-1).nonzero().squeeze(1)  # class by class
+    count = row_counts(member)
+    place = torch.arange(int(count.max()))
+    inside = place < count
+    # Padding repeats a class's own last member: the NaN of a nonfinite class stays with it.
+    own = torch.minimum(place, count - 1).add_(count.cumsum(0).sub_(count))
+    cells = found.index_select(0, own.view(-1).clamp_(0, max(len(found) - 1, 0)))
+    scores = pool.scores.reshape(-1).index_select(0, cells).view_as(inside)
+    return Selection(pool, scores, inside, cells)

@@ -1,0 +1,202 @@
+"""What a statistic of a pool returns for each class, and its way onto autograd's graph."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from imbalanced_losses._ops.masks import row_counts
+from imbalanced_losses._ops.precision import no_autocast
+from imbalanced_losses._ops.runtime import apply, is_followed, readable
+from imbalanced_losses._pool.pool import Pool
+from imbalanced_losses._pool.select import Selection
+
+# Up to so many cells, a few operations on each cost less than choosing the positives.
+POINTWISE = 2**13
+# Up to so many cells of padding, they cost less than a part of the classes more.
+PADDING = 2**14
+
+
+class PerClass(NamedTuple):
+    """One loss per class; where not `valid`, the loss is finite, means nothing and has slope 0."""
+
+    loss: Tensor  # [C]
+    valid: Tensor  # [C] bool
+    slope: Tensor | None = None  # derivative of the loss in the pool's scores from `first_live` on
+    diagnostics: tuple[Tensor, ...] = ()  # [C] each
+
+
+class Statistic:
+    """What a ranking loss reads off a pool: a frozen dataclass whose fields are its settings.
+
+    `__post_init__` checks them, once.
+    """
+
+    # Whether a call returns the slope where the pool wants one. Otherwise autograd finds it, so the
+    # call is made of differentiable operations on `pool.scores`.
+    forms_slope: ClassVar[bool] = False
+
+    def __call__(self, pool: Pool, temperature: Tensor) -> PerClass:
+        """The classes' losses for this pool at this temperature `[]`."""
+        raise NotImplementedError
+
+
+def shares_of(mass: Tensor, usable: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Mass `[C, K]` as shares of its class's total, and the classes that are valid `[C]`.
+
+    A class is valid if it is `usable` and has mass. The shares of the others are 0.
+    """
+    total = mass.sum(1)
+    valid = total > 0 if usable is None else (total > 0) & usable
+    return mass / total.where(valid, torch.inf).unsqueeze(1), valid
+
+
+def one_minus_mean(
+    rows: Selection, terms: Tensor, slopes: Tensor | None, usable: Tensor | None = None
+) -> PerClass:
+    """1 - the weighted mean over `rows` of `terms` `[C, K]`, each a function of its own score.
+
+    `slopes` `[C, K]` are the derivatives of the terms; None where they are not wanted.
+    """
+    shares, valid = shares_of(rows.mass(), usable)
+    slope = None if slopes is None else rows.slope((shares * slopes).neg_())
+    return PerClass(1 - (shares * terms).sum(1), valid, slope)
+
+
+def by_size(pool: Pool, statistic: Callable[[Pool], PerClass], *, padding: int) -> PerClass:
+    """A statistic, formed apart for classes of unlike numbers of positives.
+
+    The positives of each class are padded to those of the largest, which does many times the work
+    where one class has most of the rows. Where reading counts is free, more than `padding` cells
+    of padding part the classes into groups.
+    """
+    groups = _groups(pool.positive, padding)
+    if len(groups) < 2:
+        return statistic(pool)
+    parts = [statistic(pool.of_classes(group)) for group in groups]
+    order = torch.cat(groups).argsort()
+    loss, valid, slope, diagnostics = zip(*parts, strict=True)
+
+    def joined(of_groups: tuple[Tensor, ...]) -> Tensor:
+        return torch.cat(of_groups)[order]
+
+    return PerClass(
+        joined(loss),
+        joined(valid),
+        None if slope[0] is None else joined(slope),
+        tuple(map(joined, zip(*diagnostics, strict=True))),
+    )
+
+
+def _groups(positive: Tensor, padding: int) -> list[Tensor]:
+    if not readable(positive) or positive.numel() <= padding:
+        return []
+    count = row_counts(positive).squeeze(1)
+    if len(count) * int(count.max()) - int(count.sum()) <= padding:
+        return []
+    power_of_four = count.clamp(min=1).log2().div(2, rounding_mode="floor")
+    return [(power_of_four == size).nonzero().squeeze(1) for size in torch.unique(power_of_four)]
+
+
+class Outcome(NamedTuple):
+    """A loss and the classes' losses, both on the graph."""
+
+    loss: Tensor  # [], or [C] without a reduction
+    per_class: Tensor  # [C], finite where not valid
+    valid: Tensor  # [C] bool
+    diagnostics: tuple[Tensor, ...]  # [C] each
+
+    def returned(self, *, return_per_class: bool) -> Tensor | tuple[Tensor, Tensor, Tensor]:
+        """What a module returns."""
+        if not return_per_class:
+            return self.loss
+        return self.loss, self.per_class.masked_fill(~self.valid, torch.nan), self.valid
+
+
+def reduce_classes(
+    statistic: Statistic, pool: Pool, temperature: Tensor, source: Tensor, reduction: str
+) -> Outcome:
+    """A statistic of the pool, reduced over the valid classes, on the graph of `source`.
+
+    The source, `[C, N]`, are the scores of the live rows. A valid class with a score that is not
+    finite becomes NaN, in its gradient as well, so that a diverging step is seen by whoever watches
+    either.
+    """
+    has_gradient = is_followed(source)
+    wants_slope = has_gradient and statistic.forms_slope
+
+    def measured(pool: Pool) -> PerClass:
+        with no_autocast(source):
+            found = statistic(pool, temperature)
+        if pool.nonfinite is None:
+            return found
+        factor = torch.where(found.valid & pool.nonfinite, torch.nan, 1.0)
+        slope = None if found.slope is None else found.slope * factor.unsqueeze(1)
+        return found._replace(loss=found.loss * factor, slope=slope)
+
+    def followed(live_scores: Tensor) -> PerClass:
+        return measured(pool.with_live(live_scores)._replace(wants_slope=False))
+
+    if has_gradient and not statistic.forms_slope:
+        per_class, valid, slope, diagnostics = followed(source)
+    else:
+        per_class, valid, slope, diagnostics = measured(pool._replace(wants_slope=wants_slope))
+    share = valid.to(per_class.dtype)
+    if reduction == "mean":
+        share = share / share.sum().clamp(min=1)
+    if slope is None:
+        total = (per_class * share).sum()
+    else:
+        again = None if torch.compiler.is_compiling() else followed
+        slope = pool.of_live(slope)
+        total, per_class = apply(_Attached, source, per_class, slope, share, again)
+    loss = per_class.masked_fill(~valid, torch.nan) if reduction == "none" else total
+    return Outcome(loss, per_class, valid, diagnostics)
+
+
+class _Attached(torch.autograd.Function):
+    """The sum of `share * per_class`, and `per_class`, with the gradient that their slope tells.
+
+    source: `[C, N]`, on the graph.
+    per_class: `[C]`, without gradient.
+    slope: `[C, N]`, the derivative of each class's loss in its row of the source.
+    share: `[C]`.
+    again: The statistic as a function of the source that autograd can follow, for a gradient that
+        is to be differentiated again; None where that is not supported.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        source: Tensor,
+        per_class: Tensor,
+        slope: Tensor,
+        share: Tensor,
+        again: Callable[[Tensor], PerClass] | None,
+    ) -> tuple[Tensor, Tensor]:
+        return (per_class * share).sum(), per_class.view_as(per_class)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        source, _, slope, share, ctx.again = inputs
+        ctx.save_for_backward(source, slope, share)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(
+        ctx: Any, grad_total: Tensor | None, grad: Tensor | None
+    ) -> tuple[Tensor | None, None, None, None, None]:
+        source, slope, share = ctx.saved_tensors
+        if grad_total is not None:
+            by_total = share * grad_total
+            grad = by_total if grad is None else grad + by_total
+        if grad is None:
+            return None, None, None, None, None
+        if torch.is_grad_enabled() and ctx.again is not None:
+            again = ctx.again(source).loss
+            (by_source,) = torch.autograd.grad(again, source, grad, create_graph=True)
+        else:
+            by_source = grad.unsqueeze(1) * slope
+        return by_source, None, None, None, None

@@ -1,0 +1,184 @@
+"""Soft recall within an alert budget."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+from torch import Tensor
+
+from imbalanced_losses import _checks
+from imbalanced_losses._ops.quantile import INTERPOLATIONS, masked_quantiles
+from imbalanced_losses._ops.soft_step import soft_step, step_slope
+from imbalanced_losses._pool.pool import Pool
+from imbalanced_losses._pool.select import select
+from imbalanced_losses.losses._module import Setting
+from imbalanced_losses.losses._per_class import (
+    PADDING,
+    POINTWISE,
+    PerClass,
+    Statistic,
+    by_size,
+    one_minus_mean,
+)
+from imbalanced_losses.losses._ranking import RankingLoss, ranking_loss
+
+__all__ = ["RecallAtQuantileLoss", "recall_at_quantile_loss"]
+
+
+@dataclass(frozen=True)
+class RecallAtQuantile(Statistic):
+    """Mean over the positives of sigma((s - theta) / tau), theta the 1 - quantile quantile.
+
+    A class is valid with at least one positive.
+    """
+
+    quantile: float = 0.005
+    quantile_interpolation: str = "higher"
+    forms_slope: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        _checks.settle(self, quantile=_checks.number("quantile", self.quantile, above=0, below=1))
+        _checks.one_of("quantile_interpolation", self.quantile_interpolation, INTERPOLATIONS)
+
+    def __call__(self, pool: Pool, temperature: Tensor) -> PerClass:
+        """1 - recall of every class."""
+        return by_size(pool, partial(self._of_group, temperature=temperature), padding=PADDING)
+
+    def _of_group(self, pool: Pool, temperature: Tensor) -> PerClass:
+        positives = select(pool, pool.positive, above=POINTWISE)
+        levels = [1 - self.quantile]
+        theta = masked_quantiles(
+            pool.scores.detach(), pool.valid, levels, self.quantile_interpolation
+        )
+        theta = theta.nan_to_num(0.0)  # a class without rows
+        found = soft_step(positives.scores - theta, temperature)
+        slopes = step_slope(found, temperature) if pool.wants_slope else None
+        return one_minus_mean(positives, found, slopes)
+
+
+def recall_at_quantile_loss(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    quantile: float = 0.005,
+    temperature: float = 0.01,
+    reduction: str = "mean",
+    ignore_index: int = -100,
+    quantile_interpolation: str = "higher",
+    scores: str = "logits",
+    sample_weight: Tensor | None = None,
+) -> Tensor:
+    r"""1 - soft recall above the 1 - quantile quantile of all scores, one-vs-rest.
+
+    For one class with scores s and positives P,
+
+        theta = quantile(s, 1 - quantile), without gradient,
+        recall = mean over i in P of sigma((s_i - theta) / tau),
+
+    a smooth form of recall at an alert budget (accuracy at the top: Boyd, Cortes, Mohri and
+    Radovanovic, "Accuracy at the Top", NeurIPS 2012).
+
+    Args:
+        logits: `[N, C]`, or `[N]` for a binary problem; any floating dtype. Computed in float32 or
+            float64.
+        targets: Class indices `[N]` or `[N, 1]`, 0/1 where C = 1, or multi-hot `[N, C]`.
+        quantile: Share of the rows that raises an alert, in (0, 1).
+        temperature: tau > 0, in units of the score.
+        reduction: `"mean"` or `"sum"` over the valid classes, or `"none"`.
+        ignore_index: Rows, or cells of multi-hot targets, with this target do not count.
+        quantile_interpolation: `"higher"`, `"linear"`, `"lower"`, `"midpoint"` or `"nearest"`.
+        scores: `"logits"` or `"log_odds"`, as in `smooth_ap_loss`.
+        sample_weight: `[N]`, non-negative, weighs the positives' terms; theta does not see it.
+
+    Returns:
+        A scalar in [0, 1] for `"mean"`, or `[C]` for `"none"` with NaN for classes without a
+        positive. No valid class: zero, attached to the graph.
+
+    Raises:
+        TypeError: For a wrong dtype or setting.
+        ValueError: For a wrong shape, a setting out of range or, on CPU, a target out of range.
+
+    Example:
+        >>> import torch
+        >>> from imbalanced_losses.functional import recall_at_quantile_loss
+        >>> recall_at_quantile_loss(
+        ...     torch.tensor([0.9, 0.5, 0.1]), torch.tensor([1, 0, 1]), quantile=0.5
+        ... )
+        tensor(0.5000)
+    """
+    return ranking_loss(
+        RecallAtQuantile(quantile, quantile_interpolation),
+        logits,
+        targets,
+        None,
+        sample_weight,
+        temperature=temperature,
+        reduction=reduction,
+        ignore_index=ignore_index,
+        scores=scores,
+    )
+
+
+class RecallAtQuantileLoss(RankingLoss):
+    """1 - soft recall above the 1 - quantile quantile of all scores in the pool.
+
+    The loss of `imbalanced_losses.functional.recall_at_quantile_loss` on a larger pool: the last
+    `queue_size` rows take part in the threshold and, without gradient, in the recall. The pool
+    should hold a few times 1 / `quantile` rows.
+
+    Args:
+        num_classes: C; 1 for binary problems.
+        quantile: Share of the rows that raises an alert, in (0, 1).
+        queue_size: Rows of earlier batches in the pool; 0 for none.
+        temperature: tau > 0, the width of the soft step in units of the score. Also a property.
+        reduction: `"mean"` or `"sum"` over the valid classes, or `"none"`.
+        ignore_index: Rows, or cells of multi-hot targets, with this target do not count.
+        update_queue_in_eval: Whether `eval()` mode writes to the queue; it is frozen otherwise.
+        gather_distributed: As in `SmoothAPLoss`.
+        quantile_interpolation: `"higher"` (the threshold is never below the true one),
+            `"linear"`, `"lower"`, `"midpoint"` or `"nearest"`, as in `torch.quantile`.
+        max_pool_size: As in `SmoothAPLoss`. Mind that a subsample shifts the threshold.
+        scores: `"logits"` or `"log_odds"`, as in `SmoothAPLoss`.
+
+    Raises:
+        TypeError: For a setting of a wrong type.
+        ValueError: For a setting out of range.
+
+    Example:
+        >>> import torch
+        >>> from imbalanced_losses import RecallAtQuantileLoss
+        >>> loss_fn = RecallAtQuantileLoss(num_classes=1, quantile=0.5, queue_size=4)
+        >>> loss_fn(torch.tensor([0.9, 0.5, 0.1]), torch.tensor([1, 0, 1]))
+        tensor(0.5000)
+    """
+
+    quantile = Setting[float]("statistic")
+    quantile_interpolation = Setting[str]("statistic")
+
+    def __init__(
+        self,
+        num_classes: int,
+        quantile: float = 0.005,
+        queue_size: int = 1024,
+        temperature: float = 0.01,
+        reduction: str = "mean",
+        ignore_index: int = -100,
+        update_queue_in_eval: bool = False,
+        gather_distributed: bool | None = None,
+        quantile_interpolation: str = "higher",
+        max_pool_size: int | None = None,
+        *,
+        scores: str = "logits",
+    ) -> None:
+        super().__init__(
+            RecallAtQuantile(quantile, quantile_interpolation),
+            num_classes,
+            queue_size=queue_size,
+            temperature=temperature,
+            reduction=reduction,
+            ignore_index=ignore_index,
+            update_queue_in_eval=update_queue_in_eval,
+            gather_distributed=gather_distributed,
+            max_pool_size=max_pool_size,
+            scores=scores,
+        )
