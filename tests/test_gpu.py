@@ -30,6 +30,14 @@ def test_equals_the_cpu_in_float64(case) -> None:
 
 
 @every()
+def test_a_loss_that_was_never_moved_equals_one_that_was(case) -> None:
+    moved, left = case.midway().cuda(), case.midway()
+    for seed in range(2):
+        batch = on_gpu(*case.batch(seed))
+        assert_same(step(left, *batch), step(moved, *batch))
+
+
+@every()
 def test_a_step_does_not_wait_for_the_device(case, sync_is_an_error) -> None:
     loss = case.midway().cuda()
     batches = [on_gpu(*case.batch(seed)) for seed in range(3)]

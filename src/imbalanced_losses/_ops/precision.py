@@ -9,7 +9,7 @@ from torch import Tensor
 def no_autocast(tensor: Tensor) -> AbstractContextManager[object]:
     """Matrix products keep the precision of their operands inside an autocast region."""
     device = tensor.device.type
-    if not torch.is_autocast_enabled(device):
+    if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
         return nullcontext()
     return torch.autocast(device, enabled=False)
 

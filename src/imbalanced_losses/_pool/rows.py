@@ -35,11 +35,12 @@ def one_vs_rest(
     """Check a batch and lay it out as one binary problem per class.
 
     Args:
-        logits: `[N, C]`, or `[N]` where C = 1; any floating dtype.
-        targets: Class indices `[N]` or `[N, 1]`, binary `[N]` or `[N, 1]` where C = 1, or
-            multi-hot `[N, C]`.
-        iid_mask: `[N]` bool; None means all rows.
-        sample_weight: `[N]`, non-negative; None means 1.
+        logits: `[N, C]`, or `[N]` where C = 1, or dense `[N, C, d1, ...]`, of which every position
+            is a row; any floating dtype.
+        targets: Class indices `[N]`, `[N, 1]` or dense `[N, d1, ...]`, binary in the same shapes
+            where C = 1, or multi-hot in the shape of the logits.
+        iid_mask: bool, `[N]` or dense `[N, d1, ...]`; None means all rows.
+        sample_weight: Non-negative, `[N]` or dense `[N, d1, ...]`; None means 1.
         num_classes: C.
         ignore_index: Rows (or cells of multi-hot targets) with this target are IGNORED.
         log_odds: Rank the log-odds of the softmax probability instead of the logit.
@@ -48,6 +49,12 @@ def one_vs_rest(
         TypeError: For a wrong dtype.
         ValueError: For a wrong shape, and on CPU for a target, weight or mask out of range.
     """
+    _checks.tensor("logits", logits)
+    _checks.tensor("targets", targets)
+    if logits.dim() > 2 and logits.shape[1] == num_classes:
+        logits, targets, iid_mask, sample_weight = _by_position(
+            logits, targets, iid_mask, sample_weight
+        )
     scores = _scores(logits, num_classes)
     rows = scores.shape[0]
     label = _labels(targets, rows, num_classes, ignore_index, log_odds=log_odds)
@@ -66,17 +73,48 @@ def one_vs_rest(
     return Rows(scores.t(), label, weight, iid_mask)
 
 
+def _by_position(
+    logits: Tensor, targets: Tensor, iid_mask: Tensor | None, sample_weight: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """A dense batch as one of rows: logits `[N, C, d1, ...]` as `[N d1 ..., C]`, others alike."""
+    positions = logits.shape[:1] + logits.shape[2:]
+    if targets.shape == logits.shape:
+        targets = targets.movedim(1, -1).reshape(-1, logits.shape[1])
+    elif targets.shape == positions:
+        targets = targets.reshape(-1)
+    else:
+        raise ValueError(
+            f"targets must have shape {list(positions)} (class indices) or {list(logits.shape)} "
+            f"(multi-hot) beside dense logits {list(logits.shape)}; got {list(targets.shape)}."
+        )
+
+    def spread(name: str, given: Tensor | None) -> Tensor | None:
+        if given is None:
+            return None
+        _checks.tensor(name, given)
+        if given.shape == positions[:1]:
+            given = given.view(-1, *[1] * (len(positions) - 1)).expand(positions)
+        elif given.shape != positions:
+            raise ValueError(
+                f"{name} must have shape [N] = {list(positions[:1])} or that of the positions, "
+                f"{list(positions)}; got {list(given.shape)}."
+            )
+        return given.reshape(-1)
+
+    logits = logits.movedim(1, -1).reshape(-1, logits.shape[1])
+    return logits, targets, spread("iid_mask", iid_mask), spread("sample_weight", sample_weight)
+
+
 def _scores(logits: Tensor, num_classes: int) -> Tensor:
     """Logits as `[N, C]` in float32 or float64."""
-    _checks.tensor("logits", logits)
     if not logits.is_floating_point():
         raise TypeError(f"logits must be of a floating dtype; got {logits.dtype}.")
     columns = logits.unsqueeze(1) if logits.dim() == 1 and num_classes == 1 else logits
     if columns.dim() != 2 or columns.shape[1] != num_classes:
-        wanted = "[N, 1] or [N]" if num_classes == 1 else f"[N, {num_classes}]"
+        binary = "[N], " if num_classes == 1 else ""
         raise ValueError(
-            f"logits must have shape {wanted} for num_classes={num_classes}; got "
-            f"{list(logits.shape)}. Flatten further dimensions into N first."
+            f"logits must have shape {binary}[N, {num_classes}] or [N, {num_classes}, d1, ...] for "
+            f"num_classes={num_classes}; got {list(logits.shape)}."
         )
     return columns if columns.dtype == torch.float64 else columns.float()
 
@@ -85,7 +123,6 @@ def _labels(
     targets: Tensor, rows: int, num_classes: int, ignore_index: int, *, log_odds: bool
 ) -> Tensor:
     """int8 `[C, N]` of 1, 0 and IGNORED."""
-    _checks.tensor("targets", targets)
     if targets.is_complex():
         raise TypeError(f"targets must be of an integer, bool or float dtype; got {targets.dtype}.")
     if not targets.is_floating_point() and targets.dtype != torch.bool:

@@ -195,8 +195,9 @@ class _Attached(torch.autograd.Function):
         if grad is None:
             return None, None, None, None, None
         if torch.is_grad_enabled() and ctx.again is not None:
-            again = ctx.again(source).loss
-            (by_source,) = torch.autograd.grad(again, source, grad, create_graph=True)
+            # Unlike torch.autograd.grad, this also works inside a transform of torch.func.
+            pull = torch.func.vjp(lambda scores: ctx.again(scores).loss, source)[1]
+            (by_source,) = pull(grad)
         else:
             by_source = grad.unsqueeze(1) * slope
         return by_source, None, None, None, None
