@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import reference
+from eight_lines import PlainAUCLoss
 from imbalanced_losses import (
     LossWarmupWrapper,
     PAUCAtBudgetLoss,
@@ -18,6 +19,7 @@ from imbalanced_losses import (
     SoftmaxFocalLoss,
     functional,
 )
+from imbalanced_losses.losses._ranking import RankingLoss
 
 IGNORED = -100
 RANKING = (SmoothAPLoss, RecallAtQuantileLoss, PAUCAtBudgetLoss)
@@ -57,7 +59,7 @@ class Case:
 
     @property
     def ranks(self) -> bool:
-        return self.loss in RANKING
+        return isinstance(self.loss, type) and issubclass(self.loss, RankingLoss)
 
     @property
     def mixes(self) -> bool:
@@ -136,6 +138,8 @@ CASES = {
     "pauc-pairwise-multi_hot": Case(
         PAUCAtBudgetLoss, "multi_hot", {"alpha": 0.1, "beta": 0.7, "surrogate": "pairwise"}
     ),
+    "eight_lines": Case(PlainAUCLoss, "index", {"temperature": 0.3}),
+    "eight_lines-multi_hot": Case(PlainAUCLoss, "multi_hot", {"temperature": 0.3}),
     "warmup": Case(permanent_mix, "index", {"queue_size": 20}),
 }
 
@@ -165,7 +169,7 @@ def state(loss: nn.Module) -> dict[str, Tensor]:
 
 def remembered(loss: nn.Module) -> list[object]:
     """What the ranking losses in a module hold of earlier batches, as numbers."""
-    queues = [part.queue.rows for part in loss.modules() if isinstance(part, RANKING)]
+    queues = [part.queue.rows for part in loss.modules() if isinstance(part, RankingLoss)]
     return copy.deepcopy(queues)
 
 
