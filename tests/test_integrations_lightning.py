@@ -14,11 +14,12 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from imbalanced_losses import LossWarmupWrapper, SmoothAPLoss, SoftmaxFocalLoss
+from imbalanced_losses.metrics import average_precision
 
 pytest.importorskip("lightning")
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
 from imbalanced_losses.integrations.lightning import LossScheduleCallback
@@ -146,6 +147,34 @@ def test_what_validation_asks_for_is_not_logged_as_training(tmp_path: Path) -> N
     rows = logged(tmp_path)
     assert all("loss_schedule/class_0/positives" in row for row in rows)
     assert not any("loss_schedule/class_0/loss" in row for row in rows)
+
+
+def test_a_loss_that_is_watched_across_a_switch_is_said_once(tmp_path: Path) -> None:
+    class Watched(Classifier):
+        def validation_step(self, batch: list[torch.Tensor], batch_idx: int) -> None:
+            logits = self.layer(batch[0])
+            self.log("val/loss", self.loss_fn(logits, batch[1]))
+            self.log("val/ap", average_precision(logits, batch[1]).mean())
+
+    def fit(model: LightningModule, metric: str) -> Trainer:
+        watchers = (ModelCheckpoint(tmp_path / metric, monitor=metric), EarlyStopping(metric))
+        run = trainer(
+            tmp_path, *watchers, epochs=1, enable_checkpointing=True, num_sanity_val_steps=0
+        )
+        run.fit(model, data(), data())
+        return run
+
+    with pytest.warns(UserWarning, match="watches 'val/loss'") as said:
+        run = fit(Watched(), "val/loss")
+    (message,) = (str(each.message) for each in said if "watches" in str(each.message))
+    for words in ("ModelCheckpoint", "EarlyStopping", "average_precision", 'mode="max"'):
+        assert words in message
+    run.fit_loop.max_epochs = 2
+    run.fit(Watched(), data(), data())  # warnings are errors here
+    fit(Watched(), "val/ap")
+    fit(Watched(warmup_epochs=0), "val/loss")
+    with pytest.warns(UserWarning, match="watches 'val/loss'"):
+        fit(Watched(warmup_epochs=0, blend_epochs=1), "val/loss")
 
 
 def test_a_step_is_an_optimizer_step(tmp_path: Path) -> None:

@@ -6,6 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from imbalanced_losses.integrations._loss import (
+    original,
+    queue_labels,
+    state_of,
+    warn_of_watched_loss,
+)
 from imbalanced_losses.warmup import LossWarmupWrapper
 
 try:
@@ -17,8 +23,6 @@ except ModuleNotFoundError as error:
     ) from error
 
 __all__ = ["LossScheduleCallback"]
-
-_PHASES = ("warmup", "blend", "main")
 
 
 class LossScheduleCallback(Callback):  # type: ignore[misc]
@@ -42,6 +46,11 @@ class LossScheduleCallback(Callback):  # type: ignore[misc]
       and the main loss is in use; NaN for a class that is not valid in this pool;
     - `class_<c>/positives`, where the main loss has a queue: how many positives it holds after
       this batch, which are those that the next batch will find in its pool.
+
+    Warns, once, if a callback such as `ModelCheckpoint` or `EarlyStopping` has a loss for its
+    `monitor` and a warm-up or a blend lies ahead: the schedule changes what the loss is, and the
+    best epoch is always the last of the warm-up. Monitor a metric that means the same in all
+    phases, such as `imbalanced_losses.metrics.average_precision`.
 
     Args:
         loss: Name of the wrapper in the LightningModule, dotted if it lies deeper. It may be
@@ -82,6 +91,7 @@ class LossScheduleCallback(Callback):  # type: ignore[misc]
         self.name = name
         self._per_class: Tensor | None = None
         self._hook: RemovableHandle | None = None
+        self._has_warned = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse a module whose loss is not there or not a wrapper."""
@@ -89,7 +99,11 @@ class LossScheduleCallback(Callback):  # type: ignore[misc]
             self._wrapper(pl_module)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin to listen to what the loss returns."""
+        """Begin to listen to what the loss returns, and look at what is monitored."""
+        if trainer.is_global_zero and not self._has_warned:
+            monitors = [(type(c).__name__, getattr(c, "monitor", None)) for c in trainer.callbacks]
+            wrapper = self._wrapper(pl_module)
+            self._has_warned = warn_of_watched_loss(wrapper, monitors, 'mode="max"')
         if self.name is not None:
             # On the outermost module, so that a compiled loss keeps its graph.
             self._hook = pl_module.get_submodule(self.loss).register_forward_hook(self._listen)
@@ -119,7 +133,10 @@ class LossScheduleCallback(Callback):  # type: ignore[misc]
         """Log the state in which this batch was computed."""
         if self.name is None:
             return
-        values = _state(self._wrapper(pl_module))
+        wrapper = self._wrapper(pl_module)
+        values: dict[str, float | Tensor] = {**state_of(wrapper)}
+        if (label := queue_labels(wrapper.main_loss)) is not None:
+            values |= _by_class("positives", (label == 1).sum(1, dtype=torch.float32))
         if self._per_class is not None:
             values |= _by_class("loss", self._per_class)
         pl_module.log_dict({f"{self.name}/{key}": value for key, value in values.items()})
@@ -137,8 +154,7 @@ class LossScheduleCallback(Callback):  # type: ignore[misc]
         self.teardown(trainer, pl_module, "fit")
 
     def _wrapper(self, pl_module: LightningModule) -> LossWarmupWrapper:
-        loss = pl_module.get_submodule(self.loss)
-        loss = getattr(loss, "_orig_mod", loss)  # what torch.compile wraps
+        loss = original(pl_module.get_submodule(self.loss))
         if not isinstance(loss, LossWarmupWrapper):
             raise TypeError(
                 f"loss must name a LossWarmupWrapper; {self.loss!r} is a {type(loss).__name__}. "
@@ -149,20 +165,6 @@ class LossScheduleCallback(Callback):  # type: ignore[misc]
     def _listen(self, module: nn.Module, arguments: Any, returned: Any) -> None:
         if isinstance(returned, tuple) and isinstance(returned[1], Tensor):
             self._per_class = returned[1].detach()
-
-
-def _state(loss: LossWarmupWrapper) -> dict[str, float | Tensor]:
-    phase = "warmup" if loss.in_warmup else "blend" if loss.in_blend else "main"
-    values: dict[str, float | Tensor] = {
-        "phase": float(_PHASES.index(phase)),
-        "main_weight": loss.main_weight,
-    }
-    if loss.current_temperature is not None:
-        values["temperature"] = loss.current_temperature
-    label = getattr(getattr(loss.main_loss, "queue", None), "label", None)
-    if label is not None and label.numel():
-        values |= _by_class("positives", (label == 1).sum(1, dtype=torch.float32))
-    return values
 
 
 def _by_class(what: str, values: Tensor) -> dict[str, Tensor]:
