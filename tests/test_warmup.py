@@ -9,11 +9,11 @@ import pytest
 import torch
 import torch._dynamo.testing
 import torch.nn.functional as F
+from imbalanced_losses.ranking_loss import PAUCAtBudgetLoss, SmoothAPLoss
 from torch import nn
 
 from imbalanced_losses._schedule import Schedule, main_weight_at, temperature_at
 from imbalanced_losses.focal_loss import SigmoidFocalLoss, SoftmaxFocalLoss
-from imbalanced_losses.ranking_loss import PAUCAtBudgetLoss, SmoothAPLoss
 from imbalanced_losses.warmup import LossWarmupWrapper
 
 N, C = 6, 3

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-from imbalanced_losses._ranking import PooledLoss as RankingLoss
+from imbalanced_losses.losses._ranking import RankingLoss
 from imbalanced_losses.warmup import LossWarmupWrapper
 
 _PHASES = ("warmup", "blend", "main")

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from imbalanced_losses._targets import check_tensor, check_values
+from imbalanced_losses import _checks
 from imbalanced_losses.distributed import resolve_gather
 
 IGNORED = -100  # the label that the Trainer leaves out when it counts
@@ -84,7 +84,7 @@ def _rows(outputs: Any, labels: Tensor | None) -> tuple[Tensor, Tensor]:
             "labels must be a tensor; got None, which is what the Trainer passes for a batch "
             "without the key 'labels'. Give the data set a column of that name."
         )
-    check_tensor("labels", labels)
+    _checks.tensor("labels", labels)
     logits: Tensor = outputs["logits"] if isinstance(outputs, dict) else outputs[0]
     if labels.shape not in (logits.shape, logits.shape[:-1]):
         raise ValueError(
@@ -109,7 +109,7 @@ def _has_one_term_per_row(each: nn.Module, logits: Tensor, dtype: torch.dtype) -
 def _whole_rows(counted: Tensor) -> Tensor:
     """Which rows count, where the cells of each count together."""
     ignored, classes = (~counted).sum(1), counted.shape[1]
-    check_values(
+    _checks.holds(
         (ignored == 0) | (ignored == classes),
         ignored,
         f"labels that are class probabilities must be {IGNORED} in all {classes} cells of a row, "
