@@ -19,7 +19,14 @@ from imbalanced_losses.metrics import average_precision
 pytest.importorskip("lightning")
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    EMAWeightAveraging,
+    ModelCheckpoint,
+    StochasticWeightAveraging,
+    WeightAveraging,
+)
 from lightning.pytorch.loggers import CSVLogger
 
 from imbalanced_losses.integrations.lightning import LossScheduleCallback
@@ -265,3 +272,49 @@ def test_a_module_is_no_name() -> None:
 if __name__ == "__main__":
     train_rank(Path(sys.argv[1]))
     os._exit(0)  # gloo's threads outlive their group, and may abort a process that tidies up
+
+
+@pytest.mark.filterwarnings("ignore:Swapping scheduler")
+@pytest.mark.parametrize("averaging", ["mean", "exponential", "swa"])
+def test_weight_averaging_leaves_the_queue_alone(tmp_path: Path, averaging: str) -> None:
+    class Validated(Classifier):
+        """Validates in the middle of training, where Lightning swaps the averaged model in."""
+
+        def validation_step(self, batch: list[torch.Tensor], batch_idx: int) -> None:
+            self.loss_fn(self.layer(batch[0]), batch[1])
+
+    plain, averaged = Validated(), Validated()
+    settings = {"num_sanity_val_steps": 0, "epochs": 3}
+    trainer(tmp_path, **settings).fit(plain, data(), data())
+    callback = {
+        "mean": WeightAveraging,
+        "exponential": lambda: EMAWeightAveraging(decay=0.5),
+        # From the last epoch on, so that the steps before it are those of a plain run.
+        "swa": lambda: StochasticWeightAveraging(swa_lrs=0.1, swa_epoch_start=2),
+    }[averaging]()
+    trainer(tmp_path, callback, **settings).fit(averaged, data(), data())
+
+    # The run is the same step by step, and the loss ends in the state of a plain run, bit for bit.
+    assert averaged.seen == plain.seen
+    torch.testing.assert_close(
+        averaged.loss_fn.state_dict(), plain.loss_fn.state_dict(), rtol=0, atol=0
+    )
+    assert (averaged.loss_fn.main_loss.queue.label == 1).sum() == 2 * BATCH
+    # Only the parameters are averages.
+    assert not torch.equal(averaged.layer.weight, plain.layer.weight)
+
+
+def test_a_run_with_averaged_weights_resumes_with_its_queue(tmp_path: Path) -> None:
+    def run(*callbacks: object) -> object:
+        saving = ModelCheckpoint(tmp_path, every_n_train_steps=1, save_last=True)
+        return trainer(tmp_path, WeightAveraging(), saving, *callbacks, enable_checkpointing=True)
+
+    whole = Classifier()
+    trainer(tmp_path, WeightAveraging()).fit(whole, data())
+    first = Classifier(stop_at=6)
+    with pytest.raises(SystemError, match="stopped"):
+        run().fit(first, data())
+    second = Classifier()
+    run().fit(second, data(), ckpt_path=tmp_path / "last.ckpt", weights_only=True)
+    assert first.seen + second.seen == whole.seen
+    torch.testing.assert_close(second.state_dict(), whole.state_dict(), rtol=0, atol=0)
