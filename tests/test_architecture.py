@@ -108,6 +108,17 @@ def test_losses_do_not_know_each_other() -> None:
         assert not DIRECT[name] & files, name
 
 
+def test_the_runtime_is_asked_in_one_place() -> None:
+    """Compilers and transforms by `_ops/runtime.py` alone; losses do not ask whether they run."""
+    for module, path in SOURCES.items():
+        text = path.read_text()
+        if module != "_ops.runtime":
+            assert "torch.compiler.is_compiling" not in text, module
+            assert "torch._C" not in text, module
+        if room_of(module) == "losses":
+            assert "_ops.runtime" not in DIRECT[module], module
+
+
 @pytest.mark.parametrize("module", SOURCES)
 def test_the_core_needs_torch_alone(module: str) -> None:
     outer = {name.split(".")[0] for name in imported_names(SOURCES[module])}

@@ -7,13 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from imbalanced_losses._ops.runtime import is_compiling
+
 
 def constants(make: Callable[[Any], Sequence[Any]], argument: Any, like: Tensor) -> Tensor:
     """The numbers `make(argument)` in the dtype and on the device of `like`, made once.
 
     A tensor made from a list is a copy that an accelerator waits for.
     """
-    tensor_of = _tensor if torch.compiler.is_compiling() else _kept
+    tensor_of = _tensor if is_compiling() else _kept
     return tensor_of(make, argument, like.dtype, like.device)
 
 

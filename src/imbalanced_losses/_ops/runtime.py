@@ -7,6 +7,11 @@ from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
 
 
+def is_compiling() -> bool:
+    """Whether a compiler is tracing this."""
+    return torch.compiler.is_compiling()
+
+
 def readable(tensor: Tensor) -> bool:
     """Whether a look at values is free: no stall of an accelerator, no graph break, no transform.
 
@@ -17,7 +22,7 @@ def readable(tensor: Tensor) -> bool:
 
 def is_plain(tensor: Tensor) -> bool:
     """Whether this is an eager tensor: no compiler and no `torch.func` transform at work."""
-    return not torch.compiler.is_compiling() and not is_transformed(tensor)
+    return not is_compiling() and not is_transformed(tensor)
 
 
 def is_transformed(tensor: Tensor) -> bool:
@@ -25,7 +30,7 @@ def is_transformed(tensor: Tensor) -> bool:
 
     So are the batched gradients of `torch.autograd.grad`, which run on an older vmap.
     """
-    return not torch.compiler.is_compiling() and (
+    return not is_compiling() and (
         torch._C._functorch.is_functorch_wrapped_tensor(tensor)
         or torch._C._functorch.is_legacy_batchedtensor(tensor)
     )
@@ -35,7 +40,7 @@ def is_followed(tensor: Tensor) -> bool:
     """Whether autograd follows this tensor, backwards or (uncompiled) forwards."""
     if torch.is_grad_enabled() and tensor.requires_grad:
         return True
-    return not torch.compiler.is_compiling() and unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]
+    return not is_compiling() and unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]
 
 
 def apply(function: type[torch.autograd.Function], *inputs: Any) -> Any:
@@ -44,9 +49,14 @@ def apply(function: type[torch.autograd.Function], *inputs: Any) -> Any:
     There the inputs are bound to the signature anew at every call, which is a good part of the time
     that a loss takes on a small batch.
     """
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    if is_compiling() or torch._C._are_functorch_transforms_active():
         return function.apply(*inputs)  # type: ignore[no-untyped-call]
     return super(torch.autograd.Function, function).apply(*inputs)  # type: ignore[misc]
+
+
+def is_in_backward(tensor: Tensor) -> bool:
+    """Whether this runs inside a backward pass, as recomputation does."""
+    return is_plain(tensor) and torch._C._current_graph_task_id() != -1
 
 
 def may_overwrite_saved(grad: Tensor) -> bool:

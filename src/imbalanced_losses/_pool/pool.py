@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from imbalanced_losses._ops.runtime import is_compiling, readable
 from imbalanced_losses._pool.rows import Rows
 
 
@@ -35,6 +36,10 @@ class Pool(NamedTuple):
     def first_live(self) -> int:
         """No column before this one is a live row."""
         return self.rows - self.live_rows if self.drawn is None else 0
+
+    def observed_rows(self) -> int:
+        """Rows that count for a class; all rows where it is not free to know."""
+        return int(self.valid.any(0).sum()) if readable(self.valid) else self.valid.shape[1]
 
     def of_classes(self, index: Tensor) -> "Pool":
         """The same rows of some classes `[c]` alone."""
@@ -77,6 +82,6 @@ def build_pool(rows: Rows, live_rows: int, nonfinite: Tensor | None) -> Pool:
 
 def _as_mask(zeros_and_ones: Tensor) -> Tensor:
     """A bool view of int8, for a conversion takes ten times as long; compilers only convert."""
-    if torch.compiler.is_compiling():
+    if is_compiling():
         return zeros_and_ones.bool()
     return zeros_and_ones.view(torch.bool)

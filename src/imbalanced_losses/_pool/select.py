@@ -69,3 +69,17 @@ def select(pool: Pool, member: Tensor, *, above: int = 0) -> Selection:
     cells = found.index_select(0, own.view(-1).clamp_(0, max(len(found) - 1, 0)))
     scores = pool.scores.reshape(-1).index_select(0, cells).view_as(inside)
     return Selection(pool, scores, inside, cells)
+
+
+def groups_of_like_size(member: Tensor, padding: int) -> list[Tensor]:
+    """Classes with about as many members `[C, M]` each, where reading counts is free.
+
+    None where it is not, or where padding all classes to the largest adds at most `padding` cells.
+    """
+    if not readable(member) or member.numel() <= padding:
+        return []
+    count = row_counts(member).squeeze(1)
+    if len(count) * int(count.max()) - int(count.sum()) <= padding:
+        return []
+    power_of_four = count.clamp(min=1).log2().div(2, rounding_mode="floor")
+    return [(power_of_four == size).nonzero().squeeze(1) for size in torch.unique(power_of_four)]

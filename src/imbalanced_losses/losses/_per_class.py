@@ -6,11 +6,10 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from imbalanced_losses._ops.masks import row_counts
 from imbalanced_losses._ops.precision import no_autocast
-from imbalanced_losses._ops.runtime import apply, is_followed, readable
+from imbalanced_losses._ops.runtime import apply, is_compiling, is_followed
 from imbalanced_losses._pool.pool import Pool
-from imbalanced_losses._pool.select import Selection
+from imbalanced_losses._pool.select import Selection, groups_of_like_size
 
 # Up to so many cells, a few operations on each cost less than choosing the positives.
 POINTWISE = 2**13
@@ -68,10 +67,9 @@ def by_size(pool: Pool, statistic: Callable[[Pool], PerClass], *, padding: int) 
     """A statistic, formed apart for classes of unlike numbers of positives.
 
     The positives of each class are padded to those of the largest, which does many times the work
-    where one class has most of the rows. Where reading counts is free, more than `padding` cells
-    of padding part the classes into groups.
+    where one class has most of the rows.
     """
-    groups = _groups(pool.positive, padding)
+    groups = groups_of_like_size(pool.positive, padding)
     if len(groups) < 2:
         return statistic(pool)
     parts = [statistic(pool.of_classes(group)) for group in groups]
@@ -87,16 +85,6 @@ def by_size(pool: Pool, statistic: Callable[[Pool], PerClass], *, padding: int) 
         None if slope[0] is None else joined(slope),
         tuple(map(joined, zip(*diagnostics, strict=True))),
     )
-
-
-def _groups(positive: Tensor, padding: int) -> list[Tensor]:
-    if not readable(positive) or positive.numel() <= padding:
-        return []
-    count = row_counts(positive).squeeze(1)
-    if len(count) * int(count.max()) - int(count.sum()) <= padding:
-        return []
-    power_of_four = count.clamp(min=1).log2().div(2, rounding_mode="floor")
-    return [(power_of_four == size).nonzero().squeeze(1) for size in torch.unique(power_of_four)]
 
 
 class Outcome(NamedTuple):
@@ -148,7 +136,7 @@ def reduce_classes(
     if slope is None:
         total = (per_class * share).sum()
     else:
-        again = None if torch.compiler.is_compiling() else followed
+        again = None if is_compiling() else followed
         slope = pool.of_live(slope)
         total, per_class = apply(_Attached, source, per_class, slope, share, again)
     loss = per_class.masked_fill(~valid, torch.nan) if reduction == "none" else total

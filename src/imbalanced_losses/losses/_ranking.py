@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from imbalanced_losses import _checks
-from imbalanced_losses._ops.runtime import is_plain, readable
+from imbalanced_losses._ops.runtime import is_compiling, is_in_backward
 from imbalanced_losses._pool.pool import Pool, build_pool
 from imbalanced_losses._pool.queue import MemoryQueue, packed_bytes
 from imbalanced_losses._pool.rows import Rows, finite_rows, gather_rows, one_vs_rest
@@ -339,9 +339,8 @@ class RankingLoss(Loss):
 
     def _refuse_recomputation(self, live: Rows) -> None:
         """Raise inside a backward pass, where the pool of the first call is gone."""
-        if not is_plain(live.scores) or torch._C._current_graph_task_id() == -1:
-            return
-        if self.queue.size or self.settings.max_pool_size is not None:
+        remembers = self.queue.size or self.settings.max_pool_size is not None
+        if remembers and is_in_backward(live.scores):
             raise RuntimeError(
                 f"{type(self).__name__} was called from inside a backward pass, as activation "
                 "checkpointing does to compute a part again. Its queue holds the batch by now, so "
@@ -351,10 +350,7 @@ class RankingLoss(Loss):
             )
 
     def _warn_of_subsample(self, pool: Pool, size: int) -> None:
-        if self._has_warned or torch.compiler.is_compiling():
-            return
-        # Where the count is out of sight, the shape decides.
-        if readable(pool.valid) and int(pool.valid.any(0).sum()) <= size:
+        if self._has_warned or is_compiling() or pool.observed_rows() <= size:
             return
         self._has_warned = True
         warnings.warn(

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from imbalanced_losses._ops.constants import constants
 from imbalanced_losses._ops.precision import bmm
-from imbalanced_losses._ops.runtime import is_followed
+from imbalanced_losses._ops.runtime import is_compiling, is_followed
 from imbalanced_losses._ops.soft_counts.pairs import SoftCounts, pair_counts, slopes_
 from imbalanced_losses._ops.soft_counts.series import series_coefficients
 from imbalanced_losses._ops.soft_step import (
@@ -117,7 +117,7 @@ class _Field(NamedTuple):
         padding = sorted_scores[:, -1:].expand(classes, count * BLOCK - size)
         scores = torch.cat((sorted_scores, padding), 1).view(classes, count, BLOCK)
         weights = weights.gather(2, order.unsqueeze(1).expand_as(weights))
-        if torch.compiler.is_compiling():
+        if is_compiling():
             # A compiler would form them anew in each of the K sums; strides it must see in memory.
             weights = weights.as_strided(weights.size(), weights.stride())
         weights = F.pad(weights, (0, count * BLOCK - size)).view(classes, vectors, count, BLOCK)
@@ -204,7 +204,7 @@ def _seen(
 
 def _parts(height: int, *columns: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """So many columns of all of these at a time that temporaries of `height` numbers each fit."""
-    if torch.compiler.is_compiling():
+    if is_compiling():
         return iter([columns])
     cells = _CELLS if columns[0].device.type == "cpu" else _CELLS_OF_ACCELERATOR
     return zip(*(torch.split(t, max(1, cells // height), -1) for t in columns), strict=True)
