@@ -14,7 +14,7 @@ demo: $(INSTALLED)
 	$(BIN)/python -m demo
 
 bench: $(INSTALLED)
-	$(BIN)/python -m benchmarks.install_peers
+	$(BIN)/python -m benchmarks --install-peers
 	$(BIN)/python -m benchmarks
 
 test: $(INSTALLED)

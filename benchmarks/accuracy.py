@@ -1,4 +1,4 @@
-"""Errors of value and gradient against float64.
+"""Errors of value and gradient against float64, ours and those of the formula in plain float32.
 
 The reference is the formula as it reads, over all pairs, a chunk of positives at a time. Where the
 pairs are too many, it is our own engine at float64, which the tests hold against all pairs.
@@ -10,18 +10,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from benchmarks.batches import Batch, batches_of
-from benchmarks.cases import Case
-from benchmarks.implementations import Loss
-from benchmarks.steps import TrainingStep
+from benchmarks.cases import Batch, Case
+from benchmarks.contenders import Loss
+from benchmarks.measure import TrainingStep
 
-ALL_PAIRS = "all pairs, float64"
-FORMULA = "formula, float64"
-OWN_ENGINE = "own engine, float64"
+FORMULA = "formula"
+OWN_ENGINE = "own engine"
 # Pairs in all classes that a reference takes, and cells of one chunk of them.
-MOST_PAIRS = 3 * 10**8
+MOST_PAIRS = 10**8
 CHUNK = 2**22
-LEAST_GRADIENT = 1e-9
+# A mean over N rows has a gradient of about 1 / N in a row. One whose largest cell is below this
+# share of it has vanished (every positive lies many temperatures away from what it is compared
+# with), and float32 cannot hold its ratio to another.
+VANISHED = 1e-3
 
 # Yields the parts of a class's quantity, whose sum it is: each carries its own gradient.
 Quantity = Callable[[Tensor, Tensor], Iterator[Tensor]]
@@ -30,54 +31,72 @@ Quantity = Callable[[Tensor, Tensor], Iterator[Tensor]]
 class Accuracy(NamedTuple):
     """Absolute error of the loss, and largest error of the gradient over its largest cell.
 
-    A gradient whose largest cell is below `LEAST_GRADIENT` is none, and is held against that.
+    The gradient's errors are None where the gradient has vanished; `plain_gradient_error` is that
+    of the formula in float32, None where its pairs are too many.
     """
 
     value_error: float
-    gradient_error: float
+    gradient_error: float | None
+    plain_gradient_error: float | None
     reference: str
 
 
-class Reference(NamedTuple):
-    """What a case's loss of its first batch should be, with a full queue."""
+class Found(NamedTuple):
+    """A case's loss of its first batch with a full queue, and the gradient in its logits."""
 
     value: float
     gradient: Tensor
-    words: str
 
 
 def of(step: TrainingStep) -> Accuracy:
     """The errors of the step's loss in its case."""
-    return against(reference(step), step)
-
-
-def against(expected: Reference, step: TrainingStep) -> Accuracy:
-    """The errors of the step's loss of its first batch, with a full queue."""
-    (logits, targets), *earlier = batches_of(step.case)
-    _fill(step.loss, earlier)
-    value, gradient = _value_and_gradient(step.call, logits, targets)
-    scale = expected.gradient.abs().max().clamp(min=LEAST_GRADIENT)
-    error = (gradient.double() - expected.gradient).abs().max() / scale
-    return Accuracy(abs(value - expected.value), error.item(), expected.words)
-
-
-def reference(step: TrainingStep) -> Reference:
-    """Value and gradient in float64."""
     case = step.case
-    (logits, targets), *earlier = batches_of(case)
-    exact = logits.detach().double()
+    (logits, targets), *earlier = step.batches
+    words = FORMULA if _pairs_fit(case) else OWN_ENGINE
+    expected = by_formula(step) if _pairs_fit(case) else by_own_engine(step)
+    _fill(step.loss, earlier)
+    found = _differentiate(step.call, logits, targets)
+    plain = None
+    if _pairs_fit(case) and case.dtype == "float32":
+        plain = _gradient_error(by_formula(step, torch.float32), expected)
+    value_error = abs(found.value - expected.value)
+    return Accuracy(value_error, _gradient_error(found, expected), plain, words)
+
+
+def by_formula(step: TrainingStep, dtype: torch.dtype = torch.float64) -> Found:
+    """Value and gradient of the formula, over all pairs."""
+    case = step.case
+    (logits, targets), *earlier = step.batches
+    exact = logits.detach().to(dtype)
     if case.queue is None:
-        return Reference(*_value_and_gradient(FOCAL[case.loss], exact, targets), FORMULA)
-    pairs = case.classes * case.positive_rows * case.rows
-    if case.loss == "SmoothAPLoss" and pairs > MOST_PAIRS:
-        _fill(step.loss, earlier)
-        return Reference(*_value_and_gradient(step.loss, exact, targets), OWN_ENGINE)
+        return _differentiate(FOCAL[case.loss], exact, targets)
     # The queue keeps the newest rows.
     newest = earlier[::-1]
-    pool = torch.cat((exact, *(past.detach().double() for past, _ in newest)))[: case.rows]
+    pool = torch.cat((exact, *(past.detach().to(dtype) for past, _ in newest)))[: case.rows]
     labels = torch.cat((targets, *(past for _, past in newest)))[: case.rows]
     value, gradient = _over_classes(case, pool, labels)
-    return Reference(value, gradient[: len(exact)], ALL_PAIRS)
+    return Found(value, gradient[: len(exact)])
+
+
+def by_own_engine(step: TrainingStep) -> Found:
+    """Value and gradient of our loss of the logits in float64."""
+    (logits, targets), *earlier = step.batches
+    _fill(step.loss, earlier)
+    return _differentiate(step.loss, logits.detach().double(), targets)
+
+
+def _pairs_fit(case: Case) -> bool:
+    return (
+        case.loss != "SmoothAPLoss" or case.classes * case.positive_rows * case.rows <= MOST_PAIRS
+    )
+
+
+def _gradient_error(found: Found, expected: Found) -> float | None:
+    largest = expected.gradient.abs().max()
+    rows = expected.gradient.numel() // expected.gradient.shape[1]
+    if largest * rows < VANISHED:
+        return None
+    return ((found.gradient.double() - expected.gradient).abs().max() / largest).item()
 
 
 def _fill(loss: Any, batches: list[Batch]) -> None:
@@ -89,11 +108,11 @@ def _fill(loss: Any, batches: list[Batch]) -> None:
                 loss(logits, targets)
 
 
-def _value_and_gradient(loss: Loss, logits: Tensor, targets: Tensor) -> tuple[float, Tensor]:
+def _differentiate(loss: Loss, logits: Tensor, targets: Tensor) -> Found:
     logits = logits.detach().clone().requires_grad_()
     value = loss(logits, targets)
     (gradient,) = torch.autograd.grad(value, logits)
-    return value.item(), gradient
+    return Found(value.item(), gradient)
 
 
 def _over_classes(case: Case, pool: Tensor, labels: Tensor) -> tuple[float, Tensor]:
@@ -150,8 +169,10 @@ def _band(negatives: Tensor, temperature: float = 0.1) -> tuple[Tensor, Tensor]:
 
 
 def _quantiles(scores: Tensor, *levels: float) -> Tensor:
+    """In float64, where no position of a row is rounded; which score it is does not change."""
     at = torch.tensor(levels, dtype=torch.float64, device=scores.device)
-    return torch.quantile(scores.detach(), at, interpolation="higher")
+    found = torch.quantile(scores.detach().double(), at, interpolation="higher")
+    return found.to(scores.dtype)
 
 
 QUANTITIES: dict[tuple[object, ...], Quantity] = {
@@ -168,9 +189,9 @@ def _softmax_focal(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def _sigmoid_focal(logits: Tensor, targets: Tensor) -> Tensor:
-    sign = 2 * targets.double() - 1
-    log_p = torch.nn.functional.logsigmoid(sign * logits)
-    alpha = 0.75 - 0.5 * targets.double()
+    targets = targets.to(logits.dtype)
+    log_p = torch.nn.functional.logsigmoid((2 * targets - 1) * logits)
+    alpha = 0.75 - 0.5 * targets
     return -(alpha * (1 - log_p.exp()).square() * log_p).mean()
 
 

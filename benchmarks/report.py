@@ -1,252 +1,275 @@
-"""`RESULTS.md`: the tables and pictures of what was measured."""
+"""`RESULTS.md`: what was measured, in tables, pictures and ten lines for a user."""
 
-import re
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from pathlib import Path
 
-from benchmarks import plots
 from benchmarks.cases import Case
-from benchmarks.findings import Findings
-from benchmarks.gaps import GAPS
-from benchmarks.goals import OURS, TORCH
-from benchmarks.markdown import error, heading, number, table, times
-from benchmarks.peers import PEERS
-from benchmarks.results import Row
+from benchmarks.contenders import CONTENDERS, OURS
+from benchmarks.opening import opening
+from benchmarks.page import (
+    Curve,
+    Findings,
+    draw_growth,
+    error,
+    exponent_of,
+    heading,
+    number,
+    spread,
+    table,
+    times,
+)
+from benchmarks.run import Row
 
 FILE = "RESULTS.md"
-MARK = {True: "met", False: "**missed**", None: "not measured"}
+RELEASE = "release 0.6.0"
 
 
-def write(folder: Path, cases: Sequence[Case]) -> Path:
+def write(folder: Path, cases: Sequence[Case], rows: Sequence[Row]) -> Path:
     """Draw the pictures and write the text; returns its path."""
-    findings = Findings(folder, cases)
+    findings = Findings(cases, rows)
     sections = (
-        _introduction(findings),
-        _goals(findings),
-        _losses(findings),
-        _scaling(findings, folder),
-        _floors(findings),
+        opening(findings),
+        _method(findings),
+        _pointwise(findings),
+        _ranking(findings),
+        _networks(findings),
+        _growth(findings, folder),
+        _threads(findings),
+        _compiled(findings),
+        _others(findings),
         _accuracy(findings),
-        _tradeoff(findings, folder),
-        _peers(findings),
+        _failures(findings),
     )
     path = folder / FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
     text = "\n".join(line for section in sections for line in section)
     path.write_text(text.rstrip() + "\n", encoding="utf-8")
     return path
 
 
-def _introduction(findings: Findings) -> Iterator[str]:
-    rows = findings.all_rows()
-    dates = sorted(row.date[:10] for row in rows)
-    machines = sorted({row.machine for row in rows})
-    software = sorted({f"torch {row.torch}, Python {row.python}" for row in rows})
-    versions = sorted({f"{row.implementation} {row.version}" for row in rows if row.version})
-    yield from ("# Results", "")
-    yield "Written by `python -m benchmarks`; `python -m benchmarks --report` writes it anew from"
-    yield "`results.csv`, which holds every measurement. `python -m benchmarks.install_peers`"
-    yield from ("installs the peers.", "")
-    yield f"- Machine: {'; '.join(machines)}."
-    yield f"- Software: {'; '.join(software)}."
-    yield f"- Measured: {' to '.join(sorted({dates[0], dates[-1]})) if dates else 'nothing yet'}."
-    yield f"- Implementations: {', '.join(versions)}."
+def _method(findings: Findings) -> Iterator[str]:
+    rows = findings.rows
+    dates = sorted({row.date[:10] for row in rows})
+    loads = [row.load for row in rows if row.load is not None]
+    yield from heading("How it was measured")
+    yield "`python -m benchmarks` measures and writes this page; `--report` writes it anew from"
+    yield "`results.csv`, which holds the latest row of every measurement. A contender and torch's"
+    yield "own loss live in one process and take turns call by call on the same batches, after a"
+    yield "warm-up, without the garbage collector. A time is the median of *forward and backward*,"
+    yield "with its 20th to 80th percentile in brackets; a ratio is that of two medians of one"
+    yield "process. On one thread it is the processor's time, in which the work of other processes"
+    yield "does not count. *Warm*, where nothing else is said: the process keeps its memory, as a"
+    yield "training loop does. *Fresh* (`--fresh`): every array above 128 KiB gets new pages, the"
+    yield "most that an allocator can make it cost. *MiB* is the peak above what was in use before."
     yield ""
-    yield "Every implementation has its own process, and they take turns, round after round. Times"
-    yield "are milliseconds of one training step on one thread unless a column says otherwise;"
-    yield "*both* is forward and backward of the same step, its median and, in brackets, its 20th"
-    yield "to 80th percentile."
+    yield f"- Machine: {'; '.join(sorted({row.machine for row in rows}))}."
+    software = sorted({f"torch {row.torch}, Python {row.python}" for row in rows})
+    yield f"- Software: {'; '.join(software)}; our source {findings.source}."
+    yield f"- Measured: {' to '.join(dict.fromkeys((*dates[:1], *dates[-1:]))) or 'nothing yet'}."
+    if loads:
+        yield (
+            f"- The machine's load when rows were measured: {min(loads):.1f} to {max(loads):.1f}. "
+            "Above the number of cores others shared its caches and its memory: times are then "
+            "longer than on a quiet machine, ratios less so."
+        )
+    if findings.stale:
+        yield f"- Left out, measured with an earlier source of ours: {len(findings.stale)} cases."
 
 
-def _goals(findings: Findings) -> Iterator[str]:
-    verdicts = findings.verdicts()
-    judged = [verdict.met for _, verdict in verdicts if verdict.met is not None]
-    words = (
-        f"{sum(judged)} of {len(judged)} that were measured are met. Goals are about the median of "
-        "*both* on one thread; a compiled case is held against torch's own loss, compiled."
+def _pointwise(findings: Findings) -> Iterator[str]:
+    yield from heading(
+        "Focal losses beside torch's own",
+        "Cross-entropy for the softmax, binary cross-entropy for the sigmoid loss.",
     )
-    yield from heading("Goals", words)
     yield from table(
-        ("case", "goal", "result", "measured"),
+        ("case", "ours, ms", "torch's own, ms", "ratio", "ratio, fresh", "MiB", "torch's own MiB"),
         (
             (
                 case.key,
-                verdict.goal.wording,
-                MARK[verdict.met],
-                _with_unit(verdict.value, verdict.goal.unit),
+                spread(row.p20, row.p50, row.p80),
+                spread(row.baseline_p20, row.baseline_p50, row.baseline_p80),
+                times(row.ratio),
+                times(fresh.ratio if fresh else None),
+                number(row.mib),
+                number(row.baseline_mib),
             )
-            for case, verdict in verdicts
+            for case in findings.plain()
+            if case.queue is None
+            if (row := findings.row(case))
+            for fresh in [findings.row(case, memory="fresh")]
         ),
-        texts=3,
     )
 
 
-def _with_unit(value: float | None, unit: str) -> str:
-    return times(value) if unit == "x" else f"{number(value)} {unit}"
-
-
-def _losses(findings: Findings) -> Iterator[str]:
-    columns = (
-        *("case", "by", "forward", "backward", "both", "over ours", "two threads"),
-        *("extra MiB", "launches", "waits"),
-    )
+def _ranking(findings: Findings) -> Iterator[str]:
     yield from heading(
-        "Times, memory and launches",
-        "*Over ours* is the median of *both* over ours. *Extra MiB* is the peak above what was in "
-        "use before the step. *Launches* are operators that call no other on a CPU, kernels on a "
-        "device; *waits* are the synchronisations of a step on a device.",
+        "Ranking losses",
+        "*Times torch's own* says what cross-entropy (binary cross-entropy for one class) costs "
+        "beside it. *0.6.0* is the earlier release of this interface, in a process of its own.",
     )
-    for name, cases in groupby(
-        sorted(findings.cases, key=lambda case: case.name), lambda case: case.name
+    columns = ("case", "ours, ms", "times torch's own", "MiB", "0.6.0, ms", "0.6.0 over ours")
+    yield from table(
+        columns,
+        (
+            (
+                case.key,
+                spread(row.p20, row.p50, row.p80),
+                times(row.ratio),
+                number(row.mib),
+                spread(old.p20, old.p50, old.p80) if old else "-",
+                times(old.p50 / row.p50 if old and old.p50 and row.p50 else None),
+            )
+            for case in findings.cases
+            if case.queue is not None and case.mode == "eager" and not case.network
+            if (row := findings.row(case))
+            for old in [findings.row(case, RELEASE)]
+        ),
+    )
+
+
+def _threads(findings: Findings) -> Iterator[str]:
+    lines = [
+        (case.key, number(one.p50 if one else None), spread(two.p20, two.p50, two.p80))
+        for case in findings.cases
+        if (two := findings.row(case, threads=2))
+        for one in [findings.row(case)]
+    ]
+    if lines:
+        yield from heading("Two threads")
+        yield from table(("case", "one thread, ms", "two threads, ms"), lines)
+
+
+def _networks(findings: Findings) -> Iterator[str]:
+    lines = [
+        (
+            case.key,
+            spread(row.baseline_p20, row.baseline_p50, row.baseline_p80),
+            spread(row.p20, row.p50, row.p80),
+            number(alone.added if alone else None),
+        )
+        for case in findings.cases
+        if case.network and (row := findings.row(case))
+        for alone in [findings.loss_alone(case)]
+    ]
+    if lines:
+        yield from heading(
+            "In a training step",
+            "Forward, loss, backward and the update of the weights by SGD. The MLP has two hidden "
+            "layers of 128, the ResNet-18 sees pictures of 64 x 64 pixels. *The loss alone adds* "
+            "what it takes more than torch's own when no network runs.",
+        )
+        columns = ("with cross-entropy, ms", "with the loss, ms", "the loss alone adds, ms")
+        yield from table(("case", *columns), lines)
+
+
+def _growth(findings: Findings, folder: Path) -> Iterator[str]:
+    for sweep, title in (
+        ("rows", "Rows of a pool of one class, 1 % positive"),
+        ("classes", "Classes of a pool of 4,096 rows"),
     ):
-        yield from (f"### {name}", "")
-        yield from table(
-            columns, (line for case in cases for line in _lines(findings, case)), texts=2
-        )
-
-
-def _lines(findings: Findings, case: Case) -> Iterator[tuple[str, ...]]:
-    one, two = findings.rows(case), findings.rows(case, 2)
-    rows = one or two
-    ours = rows[OURS].both_p50 if OURS in rows else None
-    for position, (name, row) in enumerate(rows.items()):
-        size = case.size if position == 0 else ""
-        if row.error:
-            yield (size, f"{name}: {row.error}", *["-"] * 8)
-            continue
-        on_two = two[name].both_p50 if name in two else None
-        on_one = one.get(name)
-        yield (
-            size,
-            name,
-            number(on_one.forward_p50 if on_one else None),
-            number(on_one.backward_p50 if on_one else None),
-            _spread(on_one) if on_one else "-",
-            times(row.both_p50 / ours if ours and row.both_p50 else None),
-            number(on_two),
-            number(row.extra_mib),
-            "-" if row.kernels is None else str(row.kernels),
-            "-" if row.syncs is None else str(row.syncs),
-        )
-
-
-def _spread(row: Row) -> str:
-    return f"{number(row.both_p50)} ({number(row.both_p20)} to {number(row.both_p80)})"
-
-
-def _scaling(findings: Findings, folder: Path) -> Iterator[str]:
-    sweeps = sorted({(case.sweep, case.name) for case in findings.cases if case.sweep})
-    if not sweeps:
-        return
-    yield from heading(
-        "Scaling", "One thread; the exponent is the slope of the largest four sizes."
-    )
-    for title, name in sweeps:
-        cases = [case for case in findings.cases if (case.sweep, case.name) == (title, name)]
-        by_rows = len({case.shape[0] for case in cases}) > 1
-        curves: dict[str, list[tuple[float, float]]] = {}
-        for case in cases:
-            for implementation, row in findings.rows(case).items():
-                if row.both_p50 is not None:
-                    size = float(case.shape[0] if by_rows else case.classes)
-                    curves.setdefault(implementation, []).append((size, row.both_p50))
+        names = dict.fromkeys(case.name for case in findings.cases if case.sweep == sweep)
+        curves = {name: curve for name in names if (curve := findings.curve(name, sweep))}
         if not curves:
             continue
-        file = Path("plots") / f"scaling-{_slug(name)}-{'rows' if by_rows else 'classes'}.png"
-        plots.draw_scaling(
-            folder / file, f"{name}: {title}", "rows" if by_rows else "classes", curves
-        )
-        yield from (f"![{name}: {title}]({file.as_posix()})", "")
-
-
-def _slug(name: str) -> str:
-    return re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
-
-
-def _floors(findings: Findings) -> Iterator[str]:
-    if not findings.ceilings:
-        return
-    yield from heading(
-        "Where the time goes",
-        "The floor is what the mathematics needs (bytes, exponentials, elements sorted or "
-        "selected, operators launched; `floors.py` counts them) over what this machine does at "
-        "best, below. *Most time in* is from a profile of one step.",
-    )
-    headline = [case for case in findings.cases if case.is_headline]
-    lines = []
-    for case in headline:
-        ours = findings.rows(case).get(OURS)
-        floor = findings.floor(case)
-        if ours and ours.both_p50 and floor:
-            ratio = times(ours.both_p50 / floor)
-            figures = (number(floor), number(ours.both_p50), ratio)
-            lines.append((case.key, ours.top, GAPS.get(case.key, ""), *figures))
-    columns = ("case", "most time in", "the largest gap", "floor, ms", "measured, ms", "ratio")
-    yield from table(columns, lines, texts=3)
-    for device, at_best in findings.ceilings.items():
-        yield from (f"What this machine does at best on one thread ({device}):", "")
+        old = findings.curve("SmoothAP", sweep, RELEASE)
+        if old:
+            curves["SmoothAP, release 0.6.0"] = old
+        file = Path("plots") / f"growth-{sweep}.png"
+        draw_growth(folder / file, title, sweep, curves)
+        yield from heading(f"What grows with the {sweep}", f"![{title}]({file.as_posix()})")
         yield from table(
-            ("work", "size", "ns per unit", "GB/s"),
+            ("loss", f"largest number of {sweep}", "ms there", "time grows with the power of"),
             (
-                (
-                    it.name,
-                    f"{it.size:,}",
-                    f"{it.nanoseconds:.3g}",
-                    _bandwidth(it.name, it.nanoseconds),
-                )
-                for it in sorted(at_best.measured, key=lambda it: (it.name, it.size))
+                (name, f"{curve[-1][0]:,.0f}", number(curve[-1][1]), _power(curve))
+                for name, curve in curves.items()
             ),
         )
 
 
-def _bandwidth(name: str, nanoseconds_per_byte: float) -> str:
-    return number(1 / nanoseconds_per_byte) if name == "copy" else "-"
+def _power(curve: Curve) -> str:
+    exponent = exponent_of(curve)
+    return "-" if exponent is None else f"{exponent:.2f}"
+
+
+def _compiled(findings: Findings) -> Iterator[str]:
+    eager = {case.key: case for case in findings.cases}
+    lines = [
+        (
+            case.key.removesuffix(" compiled"),
+            spread(row.p20, row.p50, row.p80),
+            number(in_eager.p50 if in_eager else None),
+            times(row.p50 / in_eager.p50 if in_eager and in_eager.p50 and row.p50 else None),
+            times(row.ratio),
+        )
+        for case in findings.cases
+        if case.mode == "compiled" and case.device == "cpu" and (row := findings.row(case))
+        for in_eager in [findings.row(eager.get(case.key.removesuffix(" compiled")))]
+    ]
+    if lines:
+        yield from heading("Compiled", "`torch.compile(fullgraph=True, dynamic=False)`.")
+        yield from table(
+            ("case", "compiled, ms", "eager, ms", "over eager", "times torch's own, compiled"),
+            lines,
+        )
+
+
+def _others(findings: Findings) -> Iterator[str]:
+    lines = [
+        (
+            case.key,
+            name,
+            spread(row.p20, row.p50, row.p80),
+            times(row.ratio),
+            times(ours.ratio),
+            number(row.mib),
+        )
+        for case in findings.cases
+        for name in CONTENDERS
+        if name != OURS and (name != RELEASE or case.queue is None)
+        if (row := findings.row(case, name)) and (ours := findings.row(case))
+    ]
+    if not lines:
+        return
+    yield from heading(
+        "Peers", "Each beside torch's own loss in its own process; *ours* in ours, for comparison."
+    )
+    columns = ("case", "by", "ms", "times torch's own", "ours, the same", "MiB")
+    yield from table(columns, lines, texts=2)
+    for name in dict.fromkeys(line[1] for line in lines):
+        peer = CONTENDERS[name]
+        version = "" if peer.version in name else f" {peer.version}"
+        yield f"- **{name}**{version}: {peer.computes}."
 
 
 def _accuracy(findings: Findings) -> Iterator[str]:
     yield from heading(
-        "Accuracy beside time",
-        "The value's absolute error, and the gradient's largest error over its largest cell, "
-        "against float64: *all pairs* and *formula* are the plain formula; *own engine* is our "
-        "float64 engine where the pairs are too many, itself held against all pairs by tests. "
-        "Half-precision logits have half-precision gradients, so their error is that of rounding.",
+        "Errors",
+        "Of ours against float64: the value's absolute error, and the gradient's largest error "
+        "over its largest cell. The reference is the plain formula over all pairs, or our own "
+        "engine in float64 where the pairs are too many. *The formula's* is the gradient's error "
+        "of the plain formula in float32. *Vanished*: all positives lie so far from what they are "
+        "compared with that the whole gradient is below 1/1000 of a mean's. A half-precision "
+        "gradient is rounded to half precision.",
     )
-    rows = ((case, findings.rows(case).get(OURS)) for case in findings.cases)
     yield from table(
-        ("case", "reference", "value", "gradient", "both, ms"),
+        ("case", "reference", "value", "gradient", "the formula's"),
         (
             (
                 case.key,
                 row.reference,
                 error(row.value_error),
-                error(row.gradient_error),
-                number(row.both_p50),
+                "vanished" if row.gradient_error is None else error(row.gradient_error),
+                error(row.plain_gradient_error),
             )
-            for case, row in rows
-            if row and row.value_error is not None
+            for case in findings.cases
+            if (row := findings.row(case)) and row.value_error is not None
         ),
         texts=2,
     )
 
 
-def _tradeoff(findings: Findings, folder: Path) -> Iterator[str]:
-    if not findings.points:
-        return
-    chosen = next(point for point in findings.points if point.chosen)
-    file = Path("plots") / "tradeoff.png"
-    plots.draw_tradeoff(folder / file, findings.points)
-    yield from heading(
-        "The engine's two numbers",
-        f"K terms and blocks of L rows, {chosen.case}, one thread. Chosen: K = {chosen.terms}, "
-        f"L = {chosen.block}, with a gradient error of {error(chosen.gradient_error)} in "
-        f"{number(chosen.milliseconds)} ms.",
-        f"![Error over time for every K and L]({file.as_posix()})",
-    )
-
-
-def _peers(findings: Findings) -> Iterator[str]:
-    yield from heading("What the peers compute")
-    yield f"- **{TORCH}**: its own cross-entropy, or binary cross-entropy where targets are binary;"
-    yield "  not the same quantity, but the time a step costs anyway. Compiled in compiled cases."
-    for peer in PEERS.values():
-        yield f"- **{peer.name} {peer.version}**: {peer.differs}."
+def _failures(findings: Findings) -> Iterator[str]:
+    lines = [(row.case, row.contender, row.error) for row in findings.rows if row.error]
+    if lines:
+        yield from heading("Without numbers")
+        yield from table(("case", "by", "why"), lines, texts=3)

@@ -1,99 +1,122 @@
-"""A process that holds one implementation and does what it is asked, a JSON line a request.
+"""The process that measures: one contender and the baseline in one case, asked for in JSON.
 
-Two packages of one import name cannot live in one process, so each implementation has its own.
+Two packages of one import name cannot live in one process, and what one case leaves behind must not
+speed up or slow down the next, so every measurement has its own.
 """
 
-import argparse
+import contextlib
 import json
 import os
+import subprocess
 import sys
-import time
 import warnings
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks import accuracy, cases, measure
-from benchmarks.implementations import IMPLEMENTATIONS, Implementation
-from benchmarks.steps import TrainingStep
+from benchmarks import accuracy, cases
+from benchmarks.contenders import CONTENDERS, OURS, Contender, baseline
+from benchmarks.measure import (
+    Effort,
+    TrainingStep,
+    in_turns,
+    memory_settings,
+    peak_mib,
+    quantiles,
+)
+
+ROOT = Path(__file__).parents[1]
 
 
-class Worker:
-    """The present case under one implementation."""
+class MeasurementError(Exception):
+    """A contender has no numbers in a case; the message says why."""
 
-    def __init__(self, implementation: Implementation) -> None:
-        self.implementation = implementation
-        self.step: TrainingStep | None = None
 
-    def answer(self, request: dict[str, Any]) -> Any:
-        """Do one request; each is a method that takes the request's other fields."""
-        return getattr(self, request.pop("do"))(**request)
+def ask(
+    case: cases.Case,
+    contender: Contender,
+    effort: Effort,
+    *,
+    threads: int = 1,
+    fresh: bool = False,
+    limit: float = 300,
+) -> dict[str, Any]:
+    """Measure in a process of its own, and return the figures by their columns' names."""
+    request = {
+        "key": case.key,
+        "contender": contender.name,
+        "package": str(contender.folder or ""),
+        "effort": asdict(effort),
+        "threads": threads,
+    }
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        **dict(memory_settings(fresh=fresh)),
+    }
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.worker", json.dumps(request)],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            cwd=ROOT,
+            env=environment,
+            timeout=limit,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise MeasurementError(f"no answer in {limit:g} s") from None
+    if done.returncode:
+        last = [line[:200] for line in done.stderr.splitlines() if line.strip()][-1:]
+        raise MeasurementError(", ".join([f"its process ended: status {done.returncode}", *last]))
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    if "error" in answer:
+        raise MeasurementError(answer["error"])
+    return answer
 
-    def version(self) -> str:
-        """The version of the implementation."""
-        return self.implementation.version()
 
-    def prepare(self, key: str) -> float:
-        """Make the loss of a case, warm it up, and return the seconds of one step."""
-        self.step = None
-        case = cases.find(key)
-        self.step = TrainingStep(case, self.implementation.make)
-        seconds = self._seconds()
-        # The first step also warms up or compiles; of a slow one it tells enough.
-        return self._seconds() if seconds < 1 or case.mode == "compiled" else seconds
-
-    def times(self, count: int) -> measure.Times:
-        """Milliseconds of forward, backward and both."""
-        return measure.times(self._prepared(), count)
-
-    def memory(self) -> float | None:
-        """Peak extra MiB of a step."""
-        return measure.memory(self._prepared())
-
-    def launches(self) -> measure.Launches:
-        """Operators and synchronisations of a step."""
-        return measure.launches(self._prepared())
-
-    def accuracy(self) -> accuracy.Accuracy:
-        """Errors of value and gradient against float64."""
-        return accuracy.of(self._prepared())
-
-    def _seconds(self) -> float:
-        step = self._prepared()
-        start = time.perf_counter()
-        step()
-        if step.case.device == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - start
-
-    def _prepared(self) -> TrainingStep:
-        if self.step is None:
-            raise RuntimeError("no case is prepared.")
-        return self.step
+def figures(case: cases.Case, contender: Contender, effort: Effort, threads: int) -> dict[str, Any]:
+    """Measure in this process."""
+    batches = list(case.batches())
+    steps = [TrainingStep(case, make, batches) for make in (contender.make, baseline)]
+    mine, its = in_turns(steps, effort)
+    found: dict[str, Any] = {"steps": len(mine.both)}
+    for name, times in (("p{}", mine.both), ("baseline_p{}", its.both)):
+        for percent, value in zip((20, 50, 80), quantiles(times), strict=True):
+            found[name.format(percent)] = value
+    found["forward"], found["backward"] = quantiles(mine.forward)[1], quantiles(mine.backward)[1]
+    for name, step in zip(("mib", "baseline_mib"), steps, strict=True):
+        step.release()
+        found[name] = peak_mib(step, case.device)
+    # Errors depend neither on the number of threads nor on a network before the loss.
+    if contender.name == OURS and threads == 1 and not case.network:
+        found |= accuracy.of(steps[0])._asdict()
+    return found
 
 
 def main() -> None:
-    """Answer requests from standard input until it closes."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("implementation", choices=list(IMPLEMENTATIONS))
-    parser.add_argument("--package", help="folder that holds the package to import")
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    # What a package prints must not mix with the answers.
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    """Answer the request on the command line with a line on standard output."""
+    request = json.loads(sys.argv[1])
     warnings.simplefilter("ignore")
-    if arguments.package:
-        sys.path.insert(0, arguments.package)
-    torch.set_num_threads(arguments.threads)
-    worker = Worker(IMPLEMENTATIONS[arguments.implementation])
-    for line in sys.stdin:
+    if request["package"]:
+        sys.path.insert(0, request["package"])
+    torch.set_num_threads(request["threads"])
+    # What a package prints must not mix with the answer.
+    with contextlib.redirect_stdout(sys.stderr):
         try:
-            answer = {"answer": worker.answer(json.loads(line))}
+            answer = figures(
+                cases.find(request["key"]),
+                CONTENDERS[request["contender"]],
+                Effort(**request["effort"]),
+                request["threads"],
+            )
         except Exception as error:
             # Whatever a package raises is a result: a row that says why it has no numbers.
             answer = {"error": f"{type(error).__name__}: {error}".splitlines()[0][:300]}
-        print(json.dumps(answer), file=answers, flush=True)
+    print(json.dumps(answer))
 
 
 if __name__ == "__main__":
