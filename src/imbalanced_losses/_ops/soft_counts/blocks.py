@@ -35,7 +35,7 @@ from imbalanced_losses._ops.soft_step import (
 from imbalanced_losses._ops.sorting import ascending
 
 # Sources in a block, and K, the powers of a decay: errors of about 1e-7 in float32 and 1e-14 in
-# float64. Both are chosen from the trade-off of time and error shown in benchmarks/RESULTS.md.
+# float64. Both are chosen from the trade-off of time and error shown in benchmarks/NOTES.md.
 BLOCK = 16
 TERMS = {torch.float32: 10, torch.float64: 22}
 
