@@ -31,8 +31,10 @@ REACHES = {
     "class_weights": CHECKS | {"_class_counts"},
     "metrics": POOL,
     "_schedule": CHECKS,
-    "warmup": LOSSES | {"_schedule"},
-    "integrations": LOSSES | {"warmup", "_schedule"},
+    "_warn": set(),
+    "_pointwise_call": OPS,
+    "warmup": LOSSES | {"_schedule", "_warn", "_pointwise_call"},
+    "integrations": LOSSES | {"warmup", "_schedule", "_warn", "_pointwise_call"},
 }
 
 # What a room may import from outside besides torch; the others know nothing else.

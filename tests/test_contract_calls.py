@@ -30,7 +30,7 @@ SIGNATURES = {
     PAUCAtBudgetLoss: "num_classes, alpha=0.0, beta=0.005, surrogate='trapezoid', n_knots=2, "
     f"tau_scale='iqr', pos_numerator='pool', budget_basis='fpr', {SHARED.format(0.1)}"
     "quantile_interpolation='higher', max_pool_size=None, *, scores='logits'",
-    LossWarmupWrapper: "warmup_loss, main_loss, warmup_epochs=0, temp_start=0.05, temp_end=0.005, "
+    LossWarmupWrapper: "warmup_loss, main_loss, warmup_epochs=0, temp_start=None, temp_end=None, "
     "temp_decay_steps=10000, *, blend_epochs=0, warmup_steps=None, blend_steps=None, "
     "final_main_weight=1.0, reset_queue_each_epoch=False, gather_distributed=None",
     SigmoidFocalLoss.forward: "self, inputs, targets, *, sample_weight=None",

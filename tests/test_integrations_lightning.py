@@ -51,7 +51,12 @@ class Classifier(LightningModule):
         torch.manual_seed(0)
         self.layer = nn.Linear(FEATURES, CLASSES, dtype=torch.float64)
         main = SmoothAPLoss(CLASSES, queue_size=2 * BATCH)
-        schedule = {"warmup_epochs": 1, "temp_start": 0.5, "temp_decay_steps": 8} | schedule
+        schedule = {
+            "warmup_epochs": 1,
+            "temp_start": 0.5,
+            "temp_end": 0.005,
+            "temp_decay_steps": 8,
+        } | schedule
         self.loss_fn = LossWarmupWrapper(SoftmaxFocalLoss(), main, **schedule)
         self.stop_at, self.per_class = stop_at, per_class
         self.seen: list[tuple[float, ...]] = []

@@ -121,7 +121,7 @@ def logged(run: Trainer) -> list[float]:
 
 def warmed_up(**schedule: object) -> LossWarmupWrapper:
     main = SmoothAPLoss(CLASSES, queue_size=4 * ROWS * LENGTH)
-    return LossWarmupWrapper(SoftmaxFocalLoss(), main, temp_start=0.5, **schedule)
+    return LossWarmupWrapper(SoftmaxFocalLoss(), main, temp_start=0.5, temp_end=0.005, **schedule)
 
 
 LOSSES = {

@@ -28,8 +28,8 @@ class Schedule:
     """
 
     warmup_epochs: int = 0
-    temp_start: float = 0.05
-    temp_end: float = 0.005
+    temp_start: float | None = None
+    temp_end: float | None = None
     temp_decay_steps: int = 10_000
     blend_epochs: int = 0
     warmup_steps: int | None = None
@@ -39,26 +39,40 @@ class Schedule:
     epoch: int = 0
     step: int = 0
     switch_epoch: int | None = None
-    switch_step: int | None = None
+    first_main_step: int | None = None
 
     def __post_init__(self) -> None:
-        integer("warmup_epochs", self.warmup_epochs, at_least=0)
-        number("temp_start", self.temp_start, above=0)
-        number("temp_end", self.temp_end, above=0)
-        integer("temp_decay_steps", self.temp_decay_steps, at_least=1)
-        integer("blend_epochs", self.blend_epochs, at_least=0)
-        number("final_main_weight", self.final_main_weight, above=0, at_most=1)
+        self.warmup_epochs = integer("warmup_epochs", self.warmup_epochs, at_least=0)
+        self.blend_epochs = integer("blend_epochs", self.blend_epochs, at_least=0)
+        if self.warmup_steps is not None:
+            self.warmup_steps = integer("warmup_steps", self.warmup_steps, at_least=0)
+        if self.blend_steps is not None:
+            self.blend_steps = integer("blend_steps", self.blend_steps, at_least=0)
+        self.final_main_weight = number(
+            "final_main_weight", self.final_main_weight, above=0, at_most=1
+        )
+        self._check_axes()
+        if self.temp_start is not None:
+            self.temp_start = number("temp_start", self.temp_start, above=0)
+        if self.temp_end is not None:
+            self.temp_end = number("temp_end", self.temp_end, above=0)
+        self.temp_decay_steps = integer("temp_decay_steps", self.temp_decay_steps, at_least=1)
+        if self.temp_end is not None and self.temp_start is None:
+            raise ValueError(
+                f"temp_end needs temp_start; got temp_end={self.temp_end:g} alone. Pass temp_start "
+                "too, for instance the temperature that the main loss was built with."
+            )
+
+    def _check_axes(self) -> None:
         for axis, epochs, steps in (
             ("warmup", self.warmup_epochs, self.warmup_steps),
             ("blend", self.blend_epochs, self.blend_steps),
         ):
-            if steps is not None:
-                integer(f"{axis}_steps", steps, at_least=0)
-                if epochs:
-                    raise ValueError(
-                        f"{axis}_epochs and {axis}_steps are mutually exclusive; "
-                        f"got {epochs} and {steps}. Leave one out."
-                    )
+            if epochs and steps is not None:
+                raise ValueError(
+                    f"{axis}_epochs and {axis}_steps are mutually exclusive; "
+                    f"got {epochs} and {steps}. Leave one out."
+                )
         if self.blend_steps is not None and self.warmup_steps is None:
             raise ValueError(
                 f"blend_steps needs warmup_steps; got blend_steps={self.blend_steps} alone. "
@@ -98,9 +112,25 @@ class Schedule:
         return main_weight_at(self.unit, self.blend, self.final_main_weight)
 
     @property
-    def temperature(self) -> float:
+    def anneals(self) -> bool:
+        """Whether the temperature changes after the switch."""
+        return self.temp_end is not None and self.temp_end != self.temp_start
+
+    @property
+    def switch_step(self) -> int | None:
+        """First step after the warm-up: from the settings, or else the first one that was seen."""
+        if self.warmup_steps is not None:
+            return self.warmup_steps
+        return self.first_main_step if self.warmup_epochs else 0
+
+    @property
+    def temperature(self) -> float | None:
+        """Temperature from the switch on; None leaves the main loss its own."""
+        if self.temp_start is None:
+            return None
         steps = 0 if self.switch_step is None else self.step - self.switch_step
-        return temperature_at(steps, self.temp_start, self.temp_end, self.temp_decay_steps)
+        end = self.temp_start if self.temp_end is None else self.temp_end
+        return temperature_at(steps, self.temp_start, end, self.temp_decay_steps)
 
     def start_epoch(self, epoch: int) -> bool:
         """Move to `epoch`; whether that ended the warm-up."""
@@ -109,26 +139,26 @@ class Schedule:
     def start_step(self, step: int) -> bool:
         """Move to `step`; whether that ended the warm-up."""
         switched = self._move(self.epoch, step)
-        if self.switch_step is None and not self.in_warmup:
-            self.switch_step = step
+        if self.first_main_step is None and not self.in_warmup:
+            self.first_main_step = step
         return switched
 
     def _move(self, epoch: int, step: int) -> bool:
         was_in_warmup = self.in_warmup
         self.epoch, self.step = epoch, step
         if self.in_warmup:
-            self.switch_epoch = self.switch_step = None
+            self.switch_epoch = self.first_main_step = None
         elif self.switch_epoch is None:
             self.switch_epoch = epoch
         return was_in_warmup and not self.in_warmup
 
     @property
     def progress(self) -> list[int]:
-        """Epoch, step, and those of the switch (-1: not yet); assign it to resume."""
+        """Epoch, step, and those of the switch (-1: not known yet); assign it to resume."""
         switch = (self.switch_epoch, self.switch_step)
         return [self.epoch, self.step, *(-1 if at is None else at for at in switch)]
 
     @progress.setter
     def progress(self, value: list[int]) -> None:
         self.epoch, self.step, *switch = value
-        self.switch_epoch, self.switch_step = (None if at < 0 else at for at in switch)
+        self.switch_epoch, self.first_main_step = (None if at < 0 else at for at in switch)

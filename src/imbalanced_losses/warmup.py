@@ -1,18 +1,18 @@
 """Training with a pointwise loss before a ranking loss takes over."""
 
-import inspect
-import warnings
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from imbalanced_losses._checks import flag, integer
-from imbalanced_losses._checks import tensor as check_tensor
-from imbalanced_losses._ops.runtime import readable
+from imbalanced_losses._checks import flag, integer, tensor
+from imbalanced_losses._pointwise_call import call_form, call_pointwise, original, parameters
 from imbalanced_losses._schedule import Schedule
+from imbalanced_losses._warn import warn
+from imbalanced_losses.losses._module import Setting
 
 __all__ = ["LossWarmupWrapper"]
 
@@ -20,41 +20,59 @@ __all__ = ["LossWarmupWrapper"]
 class LossWarmupWrapper(nn.Module):
     """Train with a pointwise loss first, then blend into a ranking loss and anneal it.
 
-    A ranking loss teaches a random model little, as its gradient is nearly flat there. So
+    The gradient of a ranking loss is nearly flat on a random model, so a pointwise loss comes
+    first. Training has three phases:
 
-    - in the warm-up only `warmup_loss` is evaluated;
-    - at the switch the main loss's queue is emptied, for its scores are those of another model;
-    - in blend unit k of K (epochs or steps) the main loss has weight
-      w = (k + 1) / (K + 1) * `final_main_weight`, afterwards w = `final_main_weight`; the loss is
-      w * main + (1 - w) * warm-up, and a loss of weight 0 is not evaluated;
-    - from the switch on, blend included, the main loss's temperature is
-      `temp_start` * (`temp_end` / `temp_start`)^min(1, t / `temp_decay_steps`), where t counts
-      steps from the first one after the warm-up.
+    - **Warm-up**: only `warmup_loss` is computed.
+    - **Blend**: the loss is w * main + (1 - w) * warm-up. In unit k = 0 .. K - 1 of the blend (an
+      epoch or a step) w = (k + 1) / (K + 1) * `final_main_weight`.
+    - **Main**: the same sum with w = `final_main_weight`. With the default of 1 the warm-up loss
+      is no longer computed.
 
-    The training loop tells the schedule where it is through `on_train_epoch_start` and
-    `on_train_batch_start`. That position is part of `state_dict`, so that a resumed run goes on as
-    if it had never stopped; the settings are those of the constructor.
+    The switch is the end of the warm-up. It empties the queue of the main loss, because the scores
+    in it come from a model that knew little. From the switch on, blend included, the temperature of
+    the main loss is `temp_start` * (`temp_end` / `temp_start`)^min(1, t / `temp_decay_steps`),
+    where t is the number of steps since the switch. `warmup_steps`, or `warmup_epochs=0`, tells at
+    which step the switch was, and t counts from there in a run that starts late too. After a
+    warm-up in epochs, t counts from the first step that the wrapper is told of.
+
+    The training loop calls `on_train_epoch_start` and `on_train_batch_start`. `state_dict` holds
+    the position in the schedule, so a resumed run goes on as if it had never stopped. It does not
+    hold the settings: build the wrapper with the same ones.
 
     Args:
-        warmup_loss: Called as `warmup_loss(logits, targets)`. Targets of the logits' shape, or
-            `[N]` beside logits `[N, 1]`, reach it as floats of that shape, as binary cross-entropy
-            needs them, and others as int64 class indices.
-        main_loss: Called as `main_loss(logits, targets, **kwargs)`. Its `temperature` is assigned
-            and its `reset_queue()` called, where it has them.
-        warmup_epochs: Length of the warm-up in epochs.
-        temp_start: Temperature at the switch, above 0.
-        temp_end: Temperature `temp_decay_steps` later and from then on, above 0.
-        temp_decay_steps: Length of the annealing in steps, at least 1.
-        blend_epochs: K in epochs. After a warm-up in steps, unit 0 is the epoch of the switch.
+        warmup_loss: Any module or function called as `warmup_loss(logits, targets)`. It gets the
+            targets as the caller passed them, except that binary cross-entropy of torch and the
+            pointwise losses of this library get targets in the shape of the logits, as floats, if
+            they have that shape or are `[N]` beside logits `[N, 1]` (or the other way round).
+        main_loss: A module called as `main_loss(logits, targets, **kwargs)`. The wrapper assigns
+            its `temperature` and calls its `reset_queue()`.
+        warmup_epochs: Length of the warm-up in epochs, at least 0.
+        temp_start: Temperature of the main loss at the switch, above 0, in the unit of that loss.
+            None leaves the main loss the temperature that it has.
+        temp_end: Temperature from `temp_decay_steps` steps after the switch on, above 0. None
+            keeps `temp_start`. Needs `temp_start`.
+        temp_decay_steps: Number of steps from `temp_start` to `temp_end`, at least 1.
+        blend_epochs: K in epochs, at least 0. After a warm-up in steps, unit 0 is the epoch of
+            the switch.
         warmup_steps: Length of the warm-up in steps, instead of `warmup_epochs`.
-        blend_steps: K in steps, instead of `blend_epochs`; needs `warmup_steps`.
-        final_main_weight: In (0, 1]; below 1 the warm-up loss keeps the rest for good.
-        reset_queue_each_epoch: Empty the main loss's queue at the start of every epoch.
-        gather_distributed: Unless None, assigned to each of the two losses that has that setting.
+        blend_steps: K in steps, instead of `blend_epochs`. Needs `warmup_steps`.
+        final_main_weight: Weight of the main loss after the blend, in (0, 1].
+        reset_queue_each_epoch: Whether to empty the queue at the start of every epoch.
+        gather_distributed: Assigned to each of the two losses that has a setting of this name;
+            None leaves them theirs.
+
+    Every setting can be read as an attribute of its name.
 
     Raises:
-        TypeError: A loss is not a module, or a setting has the wrong type.
-        ValueError: A setting is out of range, or is given both in epochs and in steps.
+        TypeError: `warmup_loss` cannot be called, `main_loss` is not a module, or a setting has
+            the wrong type.
+        ValueError: A setting is out of range, is given both in epochs and in steps, or lacks the
+            one that it needs.
+
+    Warns:
+        UserWarning: The main loss has no `temperature` for `temp_start`, or no `reset_queue` for
+            `reset_queue_each_epoch`. Later: a hook that the schedule needs is never called.
 
     Example:
         >>> from imbalanced_losses import SmoothAPLoss
@@ -69,13 +87,24 @@ class LossWarmupWrapper(nn.Module):
         2 False False 1.0
     """
 
+    warmup_loss: Any  # a module, or a function
+
+    warmup_epochs = Setting[int]("schedule")
+    temp_start = Setting["float | None"]("schedule")
+    temp_end = Setting["float | None"]("schedule")
+    temp_decay_steps = Setting[int]("schedule")
+    blend_epochs = Setting[int]("schedule")
+    warmup_steps = Setting["int | None"]("schedule")
+    blend_steps = Setting["int | None"]("schedule")
+    final_main_weight = Setting[float]("schedule")
+
     def __init__(
         self,
-        warmup_loss: nn.Module,
+        warmup_loss: Callable[..., Any],
         main_loss: nn.Module,
         warmup_epochs: int = 0,
-        temp_start: float = 0.05,
-        temp_end: float = 0.005,
+        temp_start: float | None = None,
+        temp_end: float | None = None,
         temp_decay_steps: int = 10_000,
         *,
         blend_epochs: int = 0,
@@ -86,11 +115,7 @@ class LossWarmupWrapper(nn.Module):
         gather_distributed: bool | None = None,
     ) -> None:
         super().__init__()
-        for name, loss in (("warmup_loss", warmup_loss), ("main_loss", main_loss)):
-            if not isinstance(loss, nn.Module):
-                raise TypeError(f"{name} must be an nn.Module; got {loss!r}.")
         flag("reset_queue_each_epoch", reset_queue_each_epoch)
-        flag("gather_distributed", gather_distributed, optional=True)
 
         self.warmup_loss = warmup_loss
         self.main_loss = main_loss
@@ -105,23 +130,50 @@ class LossWarmupWrapper(nn.Module):
             blend_steps=blend_steps,
             final_main_weight=final_main_weight,
         )
-
-        parameters = _parameters(main_loss).values()
-        self._main_takes = {p.name for p in parameters}
-        self._main_takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
-        self._main_anneals = hasattr(main_loss, "temperature")
-        self._warmup_weighs = "sample_weight" in _parameters(warmup_loss)
         self._unseen_hooks = {"on_train_epoch_start", "on_train_batch_start"}
-        self._follow_schedule()
-        if gather_distributed is not None:
-            losses: list[Any] = [warmup_loss, main_loss]
-            for inner in losses:
-                if hasattr(inner, "gather_distributed"):
-                    inner.gather_distributed = gather_distributed
+        for setting, asked_for, attribute in (
+            ("temp_start", temp_start is not None, "temperature"),
+            ("reset_queue_each_epoch", reset_queue_each_epoch, "reset_queue"),
+        ):
+            if asked_for and not hasattr(main_loss, attribute):
+                name = type(original(main_loss)).__name__
+                warn(f"{setting} has no effect: main_loss, a {name}, has no {attribute}.")
+        self.gather_distributed = gather_distributed
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Losses are looked at here and not in forward, where a compiler could not trace it.
+        if name == "warmup_loss":
+            if not callable(value) or isinstance(value, type):
+                raise TypeError(f"warmup_loss must be an nn.Module or a function; got {value!r}.")
+            self._warmup_form = call_form(value)
+        elif name == "main_loss":
+            if not isinstance(value, nn.Module):
+                raise TypeError(f"main_loss must be an nn.Module; got {value!r}.")
+            takes = parameters(value).values()
+            self._main_takes = {p.name for p in takes}
+            self._main_takes_any = any(p.kind is p.VAR_KEYWORD for p in takes)
+            self._main_has_temperature = hasattr(value, "temperature")
+        super().__setattr__(name, value)
+        if name == "schedule":
+            self._follow_schedule()
+
+    @property
+    def gather_distributed(self) -> bool | None:
+        """The setting `gather_distributed`; assigning it sets that of the two losses."""
+        return self._gather_distributed
+
+    @gather_distributed.setter
+    def gather_distributed(self, value: bool | None) -> None:
+        flag("gather_distributed", value, optional=True)
+        self._gather_distributed = value
+        losses: list[Any] = [self.warmup_loss, self.main_loss]
+        for inner in losses:
+            if value is not None and hasattr(inner, "gather_distributed"):
+                inner.gather_distributed = value
 
     def on_train_epoch_start(self, epoch: int) -> None:
         """Say that an epoch begins; they are numbered from 0."""
-        integer("epoch", epoch, at_least=0)
+        epoch = integer("epoch", epoch, at_least=0)
         self._unseen_hooks.discard("on_train_epoch_start")
         fresh = self.reset_queue_each_epoch and epoch != self.schedule.epoch
         if self.schedule.start_epoch(epoch) or fresh:
@@ -130,7 +182,7 @@ class LossWarmupWrapper(nn.Module):
 
     def on_train_batch_start(self, global_step: int) -> None:
         """Say that a training step begins; they are numbered from 0 through all epochs."""
-        integer("global_step", global_step, at_least=0)
+        global_step = integer("global_step", global_step, at_least=0)
         self._unseen_hooks.discard("on_train_batch_start")
         if self.schedule.needs_epochs or self.reset_queue_each_epoch:
             self._warn_if_unseen("on_train_epoch_start")
@@ -155,8 +207,22 @@ class LossWarmupWrapper(nn.Module):
 
     @property
     def current_temperature(self) -> float | None:
-        """Temperature of the main loss; None in the warm-up, and where the loss has none."""
-        return self.schedule.temperature if self._main_anneals and not self.in_warmup else None
+        """Temperature of the main loss; None where it has none. In the warm-up it is not in use."""
+        main: Any = self.main_loss
+        return float(main.temperature) if self._main_has_temperature else None
+
+    @contextmanager
+    def frozen_queue(self) -> Iterator[None]:
+        """Compute without writing to a queue, for further evaluations of the same step.
+
+        Calls `frozen_queue()` of each of the two losses that has it.
+        """
+        with ExitStack() as stack:
+            losses: list[Any] = [self.main_loss, self.warmup_loss]
+            for inner in losses:
+                if hasattr(inner, "frozen_queue"):
+                    stack.enter_context(inner.frozen_queue())
+            yield
 
     def forward(self, logits: Tensor, targets: Tensor, **kwargs: Any) -> Any:
         """Compute the loss of the current phase.
@@ -164,32 +230,33 @@ class LossWarmupWrapper(nn.Module):
         Args:
             logits: What both losses take, for instance `[N, C]`.
             targets: Class indices `[N]`, or whatever else the main loss takes.
-            **kwargs: Passed to the main loss. `sample_weight` also reaches a warm-up loss whose
-                `forward` has a parameter of that name.
+            **kwargs: Passed to the main loss. `sample_weight` also reaches a warm-up loss that has
+                a parameter of that name.
 
         Returns:
             The loss. Where the main loss returns a tuple (`return_per_class=True`,
-            `return_diagnostics=True`), the wrapper returns it with the blended loss in the first
-            place. In the warm-up, where there is no main loss to ask, the tuple has the same form:
-            NaN for each class and diagnostic, no class valid.
+            `return_diagnostics=True`), so does the wrapper, with the blended loss in the first
+            place. In the warm-up the main loss is not computed: each class and each diagnostic is
+            then NaN, and no class is valid.
 
         Raises:
             TypeError: Logits or targets are not tensors, or the main loss has no such keyword
                 argument; checked in every phase.
             ValueError: The losses cannot be blended because their shapes differ, or a target
-                outside [0, 1] would reach `nn.BCEWithLogitsLoss` (checked on the CPU).
+                outside [0, 1] would reach binary cross-entropy of torch (checked on the CPU).
         """
-        check_tensor("logits", logits)
-        check_tensor("targets", targets)
+        tensor("logits", logits)
+        tensor("targets", targets)
         if not self._main_takes_any and (unknown := kwargs.keys() - self._main_takes):
             raise TypeError(f"main_loss takes no argument {', '.join(sorted(unknown))}.")
-        in_steps = self.schedule.warmup_steps is not None
-        if self.training and (in_steps or (self._main_anneals and self._uses_main)):
+        if self.training and self._needs_steps:
             self._warn_if_unseen("on_train_batch_start")
 
         if not self._uses_warmup:
             return self.main_loss(logits, targets, **kwargs)
-        warmup = self._warmup(logits, targets, kwargs.get("sample_weight"))
+        warmup = call_pointwise(
+            self.warmup_loss, self._warmup_form, logits, targets, kwargs.get("sample_weight")
+        )
         if not self._uses_main:
             return self._in_form_of_main(warmup, logits, kwargs)
 
@@ -205,11 +272,11 @@ class LossWarmupWrapper(nn.Module):
 
     def get_extra_state(self) -> Tensor:
         """Return the position in the schedule, as a tensor that any checkpoint format can hold."""
-        return torch.tensor(self.schedule.progress, device="cpu")
+        return torch.tensor(self.schedule.progress, dtype=torch.int64, device="cpu")
 
     def set_extra_state(self, state: Tensor) -> None:
         """Restore what `get_extra_state` returned."""
-        if not isinstance(state, Tensor) or state.shape != (4,):
+        if not isinstance(state, Tensor) or state.shape != (4,) or state.is_floating_point():
             raise ValueError(
                 "The checkpoint's position in the schedule must be a tensor of four integers; got "
                 f"{state!r}. It is of another module or version: load it with strict=False without "
@@ -220,8 +287,12 @@ class LossWarmupWrapper(nn.Module):
         self._follow_schedule()
 
     def extra_repr(self) -> str:
-        """Describe the schedule, for `print`."""
-        return f"{self.schedule}, reset_queue_each_epoch={self.reset_queue_each_epoch}"
+        """Describe the schedule, and a warm-up loss that is no module, for `print`."""
+        text = f"{self.schedule}, reset_queue_each_epoch={self.reset_queue_each_epoch}"
+        if isinstance(self.warmup_loss, nn.Module):
+            return text
+        name = getattr(self.warmup_loss, "__name__", repr(self.warmup_loss))
+        return f"warmup_loss={name}, {text}"
 
     def _follow_schedule(self) -> None:
         # What forward reads is set here: under torch.compile it would guard on a step count, and
@@ -229,9 +300,12 @@ class LossWarmupWrapper(nn.Module):
         self._weight = self.main_weight
         self._uses_main = self._weight > 0
         self._uses_warmup = self._weight < 1
-        main: Any = self.main_loss
-        if self.current_temperature is not None:
-            main.temperature = self.current_temperature
+        annealing = self.schedule.anneals and self._main_has_temperature and self._uses_main
+        self._needs_steps = annealing or self.schedule.warmup_steps is not None
+        temperature = self.schedule.temperature
+        if temperature is not None and self._main_has_temperature and not self.in_warmup:
+            main: Any = self.main_loss
+            main.temperature = temperature
 
     def _reset_queue(self) -> None:
         main: Any = self.main_loss
@@ -241,61 +315,19 @@ class LossWarmupWrapper(nn.Module):
     def _warn_if_unseen(self, hook: str) -> None:
         if hook in self._unseen_hooks:
             self._unseen_hooks.discard(hook)
-            warnings.warn(
+            warn(
                 f"The schedule stands still because {hook} is never called; "
-                "call it from the training loop.",
-                UserWarning,
-                stacklevel=3,
+                "call it from the training loop."
             )
-
-    def _warmup(self, logits: Tensor, targets: Tensor, sample_weight: Tensor | None) -> Tensor:
-        targets = _pointwise_targets(logits, targets)
-        if isinstance(_original(self.warmup_loss), nn.BCEWithLogitsLoss):
-            _check_probabilities(targets)
-        weighing = {"sample_weight": sample_weight} if self._warmup_weighs else {}
-        value: Tensor = self.warmup_loss(logits, targets, **weighing)
-        return value
 
     def _in_form_of_main(self, loss: Tensor, logits: Tensor, kwargs: Mapping[str, Any]) -> Any:
         """Give the warm-up loss the company that the caller wants to unpack."""
-        classes = getattr(self.main_loss, "num_classes", logits.shape[-1])
-        unknown = torch.full((classes,), torch.nan, device=loss.device)
+        classes = getattr(self.main_loss, "num_classes", logits.shape[1] if logits.ndim > 1 else 1)
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        unknown = torch.full((classes,), torch.nan, dtype=dtype, device=loss.device)
         rest: list[Any] = []
         if kwargs.get("return_per_class"):
             rest += [unknown, torch.zeros_like(unknown, dtype=torch.bool)]
         if kwargs.get("return_diagnostics"):
             rest.append(defaultdict(unknown.clone))
         return (loss, *rest) if rest else loss
-
-
-def _original(loss: nn.Module) -> nn.Module:
-    """The module behind `torch.compile`, which hides its type and signature."""
-    original: nn.Module = getattr(loss, "_orig_mod", loss)
-    return original
-
-
-def _parameters(loss: nn.Module) -> Mapping[str, inspect.Parameter]:
-    return inspect.signature(_original(loss).forward).parameters
-
-
-def _pointwise_targets(logits: Tensor, targets: Tensor) -> Tensor:
-    """Targets as pointwise losses take them: floats of the logits' shape, or int64 classes."""
-    shape = tuple(targets.shape)
-    if shape == logits.shape or (*shape, 1) == logits.shape or shape == (*logits.shape, 1):
-        targets = targets.reshape(logits.shape)
-        return targets if targets.is_floating_point() else targets.to(logits.dtype)
-    if shape == (len(logits), 1):  # a column of class indices, which cross-entropy does not take
-        targets = targets.squeeze(1)
-    return targets if targets.is_floating_point() else targets.long()
-
-
-def _check_probabilities(targets: Tensor) -> None:
-    """Refuse what nn.BCEWithLogitsLoss would take for a huge label, such as an ignore_index."""
-    if not readable(targets):
-        return
-    wrong = ~((targets >= 0) & (targets <= 1))
-    if wrong.any():
-        raise ValueError(
-            f"targets must lie in [0, 1] for nn.BCEWithLogitsLoss; got {targets[wrong][0]:g}. "
-            "To ignore cells, warm up with SigmoidFocalLoss(None, gamma=0, ignore_index=-100)."
-        )

@@ -34,7 +34,7 @@ def state_of(wrapper: LossWarmupWrapper) -> dict[str, float]:
     """What both trainers log of a schedule."""
     phase = "warmup" if wrapper.in_warmup else "blend" if wrapper.in_blend else "main"
     values = {"phase": float(_PHASES.index(phase)), "main_weight": wrapper.main_weight}
-    if wrapper.current_temperature is not None:
+    if wrapper.current_temperature is not None and not wrapper.in_warmup:
         values["temperature"] = wrapper.current_temperature
     return values
 
