@@ -34,6 +34,7 @@ REACHES = {
     "_warn": set(),
     "_pointwise_call": OPS,
     "warmup": LOSSES | {"_schedule", "_warn", "_pointwise_call"},
+    "mixing": LOSSES | {"_pointwise_call"},
     "integrations": LOSSES | {"warmup", "_schedule", "_warn", "_pointwise_call"},
 }
 

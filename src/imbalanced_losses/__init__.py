@@ -10,10 +10,12 @@ from imbalanced_losses.losses import (
     SmoothAPLoss,
     SoftmaxFocalLoss,
 )
+from imbalanced_losses.mixing import MixedLoss
 from imbalanced_losses.warmup import LossWarmupWrapper
 
 __all__ = [
     "LossWarmupWrapper",
+    "MixedLoss",
     "PAUCAtBudgetLoss",
     "RecallAtQuantileLoss",
     "SigmoidFocalLoss",

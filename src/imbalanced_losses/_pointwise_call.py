@@ -1,7 +1,8 @@
-"""How a pointwise loss is called that may be any module or function."""
+"""How a pointwise loss that may be any module or function stands beside a ranking loss."""
 
 import functools
 import inspect
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -59,6 +60,22 @@ def call_pointwise(
     weighing = {"sample_weight": sample_weight} if form.takes_weight else {}
     value: Tensor = loss(logits, targets, **weighing)
     return value
+
+
+def in_form_of(main: nn.Module, loss: Tensor, logits: Tensor, options: Mapping[str, Any]) -> Any:
+    """The loss in the company in which `main`, called with these options, would return its own.
+
+    NaN for each class and each diagnostic, and no class valid.
+    """
+    classes = getattr(main, "num_classes", logits.shape[1] if logits.ndim > 1 else 1)
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    unknown = torch.full((classes,), torch.nan, dtype=dtype, device=loss.device)
+    rest: list[Any] = []
+    if options.get("return_per_class"):
+        rest += [unknown, torch.zeros_like(unknown, dtype=torch.bool)]
+    if options.get("return_diagnostics"):
+        rest.append(defaultdict(unknown.clone))
+    return (loss, *rest) if rest else loss
 
 
 def original(loss: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,7 +1,6 @@
 """Training with a pointwise loss before a ranking loss takes over."""
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -9,7 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from imbalanced_losses._checks import flag, integer, tensor
-from imbalanced_losses._pointwise_call import call_form, call_pointwise, original, parameters
+from imbalanced_losses._pointwise_call import (
+    call_form,
+    call_pointwise,
+    in_form_of,
+    original,
+    parameters,
+)
 from imbalanced_losses._schedule import Schedule
 from imbalanced_losses._warn import warn
 from imbalanced_losses.losses._module import Setting
@@ -258,7 +263,7 @@ class LossWarmupWrapper(nn.Module):
             self.warmup_loss, self._warmup_form, logits, targets, kwargs.get("sample_weight")
         )
         if not self._uses_main:
-            return self._in_form_of_main(warmup, logits, kwargs)
+            return in_form_of(self.main_loss, warmup, logits, kwargs)
 
         returned = self.main_loss(logits, targets, **kwargs)
         main, *rest = returned if isinstance(returned, tuple) else (returned,)
@@ -319,15 +324,3 @@ class LossWarmupWrapper(nn.Module):
                 f"The schedule stands still because {hook} is never called; "
                 "call it from the training loop."
             )
-
-    def _in_form_of_main(self, loss: Tensor, logits: Tensor, kwargs: Mapping[str, Any]) -> Any:
-        """Give the warm-up loss the company that the caller wants to unpack."""
-        classes = getattr(self.main_loss, "num_classes", logits.shape[1] if logits.ndim > 1 else 1)
-        dtype = torch.promote_types(logits.dtype, torch.float32)
-        unknown = torch.full((classes,), torch.nan, dtype=dtype, device=loss.device)
-        rest: list[Any] = []
-        if kwargs.get("return_per_class"):
-            rest += [unknown, torch.zeros_like(unknown, dtype=torch.bool)]
-        if kwargs.get("return_diagnostics"):
-            rest.append(defaultdict(unknown.clone))
-        return (loss, *rest) if rest else loss
