@@ -35,18 +35,23 @@ def binary_cells(
     rows = one_vs_rest(
         scores, targets, num_classes=classes, ignore_index=ignore_index, log_odds=False
     )
+    return given, cells_of(rows.scores, rows.label, weight)
+
+
+def cells_of(scores: Tensor, label: Tensor, weight: Tensor | None) -> Cells:
+    """Scores and labels `[C, N]`, with weights `[N]` or `[N, C]`, as cells."""
     # One ignored row more changes nothing, and gives every reduction a result for an empty batch.
-    cells = F.pad(rows.scores, (0, 1))
-    label = F.pad(rows.label, (0, 1), value=IGNORED)
+    scores = F.pad(scores, (0, 1)).double()
+    label = F.pad(label, (0, 1), value=IGNORED)
     valid = label != IGNORED
     if weight is not None:
         weight = F.pad(weight.t() if weight.dim() == 2 else weight[None], (0, 1))
         valid = valid & (weight > 0)
     # A class with a NaN score has no ranking: without a valid row it comes out as undefined.
-    valid = valid & ~(cells.isnan() & valid).any(1, keepdim=True)
+    valid = valid & ~(scores.isnan() & valid).any(1, keepdim=True)
     once = valid.double()
     weight = once if weight is None else weight * once
-    return given, Cells(cells, (label == 1) & valid, valid, weight, once)
+    return Cells(scores, (label == 1) & valid, valid, weight, once)
 
 
 def rows_of(
@@ -65,8 +70,7 @@ def rows_of(
         )
     if given.dim() == 0:
         raise ValueError("scores must have shape [N], [N, C] or [N, C, d1, ...]; got a number.")
-    # Apple's accelerator knows no float64.
-    work = given.cpu() if given.device.type == "mps" else given
+    work = where_float64_is(given)
     targets = as_tensor("targets", targets, like=work)
     weight = None
     if sample_weight is not None:
@@ -76,6 +80,11 @@ def rows_of(
     if work.dim() > 2:
         work, targets = _one_row_per_position(work, targets)
     return given, work, targets, weight
+
+
+def where_float64_is(tensor: Tensor) -> Tensor:
+    """The tensor, on the CPU if it comes from Apple's accelerator, which knows no float64."""
+    return tensor.cpu() if tensor.device.type == "mps" else tensor
 
 
 def as_tensor(name: str, value: ArrayLike, like: Tensor | None = None) -> Tensor:

@@ -9,6 +9,7 @@ from imbalanced_losses.metrics._cells import (
     ArrayLike,
     Average,
     Cells,
+    Curve,
     averaged,
     binary_cells,
     curve_of,
@@ -137,7 +138,12 @@ def precision_at_k(
 def precision_at_k_of(cells: Cells, k: int) -> Tensor:
     """Precision of each class, `[C]` in float64."""
     curve = curve_of(cells)
-    tied = (curve.rows - curve.rows_above).clamp(min=1)
-    share = ((k - curve.rows_above) / tied).clamp(0, 1)
+    share = share_of_ties(curve, k)
     values = (curve.positive * share).sum(1) / ((curve.positive + curve.negative) * share).sum(1)
     return values.where((cells.multiplicity.sum(1) >= k) & cells.positive.any(1), torch.nan)
+
+
+def share_of_ties(curve: Curve, k: int | Tensor) -> Tensor:
+    """How much of each row is among the k highest, in the mean over every order of tied rows."""
+    tied = (curve.rows - curve.rows_above).clamp(min=1)
+    return ((k - curve.rows_above) / tied).clamp(0, 1)
