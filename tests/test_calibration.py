@@ -18,7 +18,7 @@ from imbalanced_losses.calibration import (
     undo_resampling,
 )
 
-ROWS, CLASSES = 24, 3
+ROWS, CLASSES = 12, 3
 
 
 def posteriors():
@@ -34,9 +34,9 @@ def minimum(risk, shape):
     logits = torch.zeros(shape, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS(
         [logits],
-        max_iter=500,
-        tolerance_grad=1e-9,
-        tolerance_change=0,
+        max_iter=300,
+        tolerance_grad=1e-8,
+        tolerance_change=1e-16,
         history_size=50,
         line_search_fn="strong_wolfe",
     )

@@ -15,15 +15,23 @@ from sklearn.metrics import (
     roc_curve,
 )
 
+from imbalanced_losses.calibration import (
+    calibration_error,
+    reliability,
+    undo_focal,
+    undo_resampling,
+)
 from imbalanced_losses.metrics import (
     average_precision,
     balanced_accuracy,
+    bootstrap,
     partial_auc,
     precision_at_k,
     recall_at_fpr,
     recall_at_quantile,
     tail_accuracy,
 )
+from imbalanced_losses.thresholds import choose
 
 
 def precision_at_1(scores, targets, **options):
@@ -301,22 +309,41 @@ def test_arrays_and_lists_are_taken_in_their_own_precision(metric):
         metric(scores.argmax(1), targets)
 
 
-@every_one
-def test_torchs_default_dtype_and_device_change_nothing(metric):
-    scores = torch.tensor([[3.0, 0.0], [1.0, 4.0], [0.0, 5.0], [2.0, 6.0]], dtype=torch.float64)
-    targets = torch.tensor([0, 1, 0, 0])
-    expected = metric(scores, targets)
+def rows_for_judging():
+    scores = [[3.0, 0.0], [1.0, 4.0], [0.0, 5.0], [2.0, 6.0]] * 3
+    return scores, [0, 1, 0, 0] * 3
+
+
+JUDGES = {
+    metric.__name__: lambda s, t, metric=metric: metric(s, t).tolist() for metric in EVERY
+} | {
+    "tail_accuracy": lambda s, t: tail_accuracy(s, t, [3, 90]).item(),
+    "bootstrap": lambda s, t: [
+        part.tolist() for part in bootstrap(average_precision, s, t, n=100, groups=[*range(6)] * 2)
+    ],
+    "bootstrap of a number": lambda s, t: bootstrap(lambda *_: 1 / 3, s, t, n=100).value.item(),
+    "thresholds": lambda s, t: str(choose([row[1] for row in s], t, recall=0.5)),
+    "reliability": lambda s, t: [
+        part.tolist() for part in reliability([[p / 7 for p in row] for row in s], t, bins=3)
+    ],
+    "calibration error": lambda s, t: calibration_error(
+        [row[1] / 7 for row in s], t, bins=2
+    ).item(),
+    "undo": lambda s, t: undo_resampling(undo_focal(s, alpha=[0.1, 0.3]), [1, 2], [9, 3]).tolist(),
+}
+
+
+@pytest.mark.parametrize("judge", JUDGES.values(), ids=JUDGES)
+def test_torchs_default_dtype_and_device_change_nothing(judge):
+    expected = judge(*rows_for_judging())
     torch.set_default_dtype(torch.bfloat16)
     torch.set_default_device("meta")
     try:
-        found = metric(scores, targets)
-        listed = metric([[3.0, 0.0], [1.0, 4.0], [0.0, 5.0], [2.0, 6.0]], [0, 1, 0, 0])
+        found = judge(*rows_for_judging())
     finally:
         torch.set_default_dtype(torch.float32)
         torch.set_default_device(None)
-    for result in (found, listed):
-        assert (result.dtype, result.device.type) == (torch.float64, "cpu")
-        assert torch.equal(result, expected)
+    assert found == expected
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)

@@ -98,9 +98,10 @@ def bootstrap(
             )
     present = _present(cells, flat_targets, len(given), ignore_index)
     units = _Units(present, _group_ids(groups, len(given)))
-    generator = torch.Generator().manual_seed(integer("seed", seed))
+    generator = torch.Generator("cpu").manual_seed(integer("seed", seed))
     # Every draw keeps the order of the rows: three times faster to sort by score if they are.
-    order = given.argsort(descending=True) if given.dim() == 1 else torch.arange(len(given))
+    in_order = torch.arange(len(given), device="cpu")
+    order = given.argsort(descending=True) if given.dim() == 1 else in_order.to(given.device)
     place = order.argsort().cpu()
     kept = {"scores": given[order], "targets": labels[order]}
     if weight is not None:
@@ -109,9 +110,14 @@ def bootstrap(
     def measure(rows: Tensor) -> Tensor:
         copies = torch.bincount(place[rows], minlength=len(given)).to(given.device)
         drawn = {name: t.repeat_interleave(copies, 0) for name, t in kept.items()}
-        return torch.as_tensor(metric(drawn.pop("scores"), drawn.pop("targets"), **drawn))
+        found = metric(drawn.pop("scores"), drawn.pop("targets"), **drawn)
+        # A number has no dtype of its own, and torch's default one may be coarse.
+        exact = torch.float64
+        return (
+            found if isinstance(found, Tensor) else torch.tensor(found, dtype=exact, device="cpu")
+        )
 
-    value = measure(torch.arange(len(given)))
+    value = measure(in_order)
     draws = torch.stack([measure(units.draw(generator)) for _ in range(n)])
     low, high = _bias_corrected(draws.double().cpu(), value.double().cpu(), level)
     dtype = torch.promote_types(value.dtype, torch.float32)
@@ -128,7 +134,7 @@ class _Units:
             members = torch.bincount(groups)
             self.order, self.members = groups.argsort(stable=True), members
             self.begin = members.cumsum(0) - members
-            count = torch.zeros(len(members), classes, dtype=torch.int64)
+            count = present.new_zeros((len(members), classes), dtype=torch.int64)
             present = count.index_add_(0, groups, present.long()) > 0
         frequency = present.sum(0)
         # Where a unit holds none of the classes, the last column stands for that.
@@ -151,14 +157,15 @@ class _Units:
 
     def draw(self, generator: torch.Generator) -> Tensor:
         """Row numbers of one draw."""
-        uniform = torch.rand(len(self.size), dtype=torch.float64, generator=generator)
+        uniform = torch.rand(len(self.size), dtype=torch.float64, device="cpu", generator=generator)
         place = self.first + (uniform * self.size).long()
         chosen = self.by_stratum[place]
         if self.order is None:
             return chosen
         members = self.members[chosen]
         start = self.begin[chosen] - (members.cumsum(0) - members)
-        return self.order[start.repeat_interleave(members) + torch.arange(int(members.sum()))]
+        within = torch.arange(int(members.sum()), device="cpu")
+        return self.order[start.repeat_interleave(members) + within]
 
 
 def _present(scores: Tensor, targets: Tensor, rows: int, ignore_index: int) -> Tensor:

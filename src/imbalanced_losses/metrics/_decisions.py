@@ -9,6 +9,7 @@ from imbalanced_losses._targets import IGNORED, one_vs_rest
 from imbalanced_losses.metrics._cells import (
     ArrayLike,
     Average,
+    as_tensor,
     averaged,
     binary_cells,
     rows_of,
@@ -136,7 +137,9 @@ def tail_accuracy(
             "or multi-hot targets."
         )
     given, values = _recalls(scores, targets, sample_weight, ignore_index)
-    counts = as_counts(class_counts, len(values), "the classes of the scores")
+    counts = as_counts(
+        as_tensor("class_counts", class_counts), len(values), "the classes of the scores"
+    )
     tail = counts < below
     if not tail.any():
         raise ValueError(
