@@ -12,9 +12,10 @@ from scipy.special import betainc
 from scipy.stats import beta, binomtest
 from sklearn.metrics import precision_recall_curve
 
-from imbalanced_losses import thresholds
 from imbalanced_losses._kernel.beta import beta_cdf, beta_quantile, clopper_pearson
 from imbalanced_losses.thresholds import choose
+from imbalanced_losses.thresholds._choose import choose_from
+from imbalanced_losses.thresholds._wishes import ranked
 
 SIZES = st.floats(-0.5, 5).map(lambda e: 10**e)
 
@@ -82,10 +83,10 @@ def test_the_intervals_hold_what_is_true_as_often_as_promised(positives, prior, 
     world = Normals(positives, prior, steps)
     held, met, tuned = {}, dict.fromkeys(WISHES, 0), dict.fromkeys(TUNED, 0.0)
     for _ in range(runs):
-        rows = thresholds.ranked(*world.draw(), -100)
+        rows = ranked(*world.draw(), -100)
         for wish, wanted in WISHES.items():
             try:
-                point = thresholds.choose_from(rows, wish, wanted, 0.95)
+                point = choose_from(rows, wish, wanted, 0.95)
             except ValueError:
                 continue
             met[wish] += 1
@@ -112,9 +113,9 @@ def test_a_plain_interval_at_a_sought_threshold_would_break_its_promise():
     # The reason for the correction: the best of many thresholds looks better than it is.
     world, missed, wrong, runs = Normals(100, 0.1, gap=0.0), 0, 0, 0
     for _ in range(250):
-        rows = thresholds.ranked(*world.draw(), -100)
+        rows = ranked(*world.draw(), -100)
         try:
-            point = thresholds.choose_from(rows, "cost", 9.0, 0.95)
+            point = choose_from(rows, "cost", 9.0, 0.95)
         except ValueError:
             continue
         true = world.truth(point.threshold)["recall"]
