@@ -29,17 +29,21 @@ REACHES = {
     "functional": LOSSES,
     "focal_loss": LOSSES,
     "class_weights": CHECKS | {"_class_counts"},
-    "metrics": POOL,
+    "metrics": POOL | {"_class_counts"},
+    "thresholds": POOL | {"_class_counts", "metrics"},
+    "calibration": POOL | {"_class_counts", "metrics"},
     "_schedule": CHECKS,
     "_warn": set(),
     "_pointwise_call": OPS,
     "warmup": LOSSES | {"_schedule", "_warn", "_pointwise_call"},
     "mixing": LOSSES | {"_pointwise_call"},
-    "integrations": LOSSES | {"warmup", "_schedule", "_warn", "_pointwise_call"},
+    "integrations": LOSSES
+    | {"_class_counts", "metrics"}
+    | {"warmup", "_schedule", "_warn", "_pointwise_call"},
 }
 
 # What a room may import from outside besides torch; the others know nothing else.
-OUTSIDE = {"integrations": {"lightning", "transformers"}}
+OUTSIDE = {"integrations": {"lightning", "torchmetrics", "transformers"}}
 
 
 def room_of(module: str) -> str:

@@ -12,7 +12,7 @@ from scipy.special import betainc
 from scipy.stats import beta, binomtest
 from sklearn.metrics import precision_recall_curve
 
-from imbalanced_losses._kernel.beta import beta_cdf, beta_quantile, clopper_pearson
+from imbalanced_losses._ops.beta import beta_cdf, beta_quantile, clopper_pearson
 from imbalanced_losses.thresholds import choose
 from imbalanced_losses.thresholds._choose import choose_from
 from imbalanced_losses.thresholds._wishes import ranked

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from imbalanced_losses._checks import flag, integer, number, one_of
-from imbalanced_losses._targets import one_vs_rest
+from imbalanced_losses._pool.rows import one_vs_rest
 from imbalanced_losses.metrics import _cells, _curves, _top
 from imbalanced_losses.metrics._cells import Cells
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from imbalanced_losses._checks import integer, number
-from imbalanced_losses._targets import one_vs_rest
+from imbalanced_losses._pool.rows import one_vs_rest
 from imbalanced_losses.metrics._cells import ArrayLike, as_tensor, rows_of
 
 

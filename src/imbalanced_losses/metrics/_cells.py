@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from imbalanced_losses._checks import one_of
-from imbalanced_losses._targets import IGNORED, check_sample_weight, one_vs_rest
+from imbalanced_losses._checks import one_of, weights
+from imbalanced_losses._pool.rows import IGNORED, one_vs_rest
 
 # A tensor, a NumPy array or what else knows `__array__`, or a (nested) list of numbers.
 ArrayLike: TypeAlias = Tensor | Sequence[Any] | Any
@@ -188,11 +188,11 @@ def _row_weights(weight: Tensor, shape: torch.Size) -> Tensor:
     """Weights of a row, a position or a cell each, as `[rows]` or `[rows, C]`."""
     positions = (shape[0], *shape[2:])
     if weight.dim() == len(shape) > 1:
-        check_sample_weight(weight, tuple(shape), "of the scores")
+        weights(weight, tuple(shape), "of the scores")
         return weight.movedim(1, -1).reshape(-1, shape[1])
     if weight.dim() == 1:
-        check_sample_weight(weight, (shape[0],), "[N]")
+        weights(weight, (shape[0],), "[N]")
         weight = weight.view(-1, *[1] * (len(positions) - 1)).expand(positions)
     else:
-        check_sample_weight(weight, positions, "[N, d1, ...]")
+        weights(weight, positions, "[N, d1, ...]")
     return weight.reshape(-1)

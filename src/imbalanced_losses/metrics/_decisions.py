@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from imbalanced_losses._checks import integer, number
-from imbalanced_losses._counts import as_counts
-from imbalanced_losses._targets import IGNORED, one_vs_rest
+from imbalanced_losses._class_counts import as_counts
+from imbalanced_losses._pool.rows import IGNORED, one_vs_rest
 from imbalanced_losses.metrics._cells import (
     ArrayLike,
     Average,

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from imbalanced_losses._checks import integer, number, one_of
-from imbalanced_losses._kernel.quantile import INTERPOLATIONS, masked_quantiles
+from imbalanced_losses._ops.quantile import INTERPOLATIONS, masked_quantiles
 from imbalanced_losses.metrics._cells import (
     ArrayLike,
     Average,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 
 from imbalanced_losses._checks import number
-from imbalanced_losses._kernel.beta import clopper_pearson
+from imbalanced_losses._ops.beta import clopper_pearson
 from imbalanced_losses.metrics._cells import ArrayLike
 from imbalanced_losses.thresholds._wishes import CHOICES, Ranked, ranked, share_at
 
