@@ -121,7 +121,8 @@ def logged(run: Trainer) -> list[float]:
 
 def warmed_up(**schedule: object) -> LossWarmupWrapper:
     main = SmoothAPLoss(CLASSES, queue_size=4 * ROWS * LENGTH)
-    return LossWarmupWrapper(SoftmaxFocalLoss(), main, temp_start=0.5, temp_end=0.005, **schedule)
+    temperatures = {"temp_start": 0.5, "temp_end": 0.005}
+    return LossWarmupWrapper(SoftmaxFocalLoss(), main, **(temperatures | schedule))
 
 
 LOSSES = {
