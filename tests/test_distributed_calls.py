@@ -231,7 +231,7 @@ for name in ONE_OF_EACH:
             words,
         )
 MISTAKES |= {
-    "schedule": (schedule, ValueError, ("SmoothAPLoss", "softmax_focal_loss")),
+    "schedule": (schedule, ValueError, ("SmoothAPLoss", "SoftmaxFocal")),
     "order": (order, ValueError, ("SmoothAPLoss", "RecallAtQuantileLoss")),
     "gather, dtype": (
         lambda wrong: gathered(wrong, torch.ones(2, 3), torch.ones(2, 3, dtype=torch.int32)),

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from eight_lines import PlainAUCLoss
 from imbalanced_losses import (
     LossWarmupWrapper,
     RecallAtQuantileLoss,
@@ -15,22 +16,14 @@ from imbalanced_losses import (
 
 pytest.importorskip("transformers")
 
-from imbalanced_losses.integrations._loss import RankingLoss
 from imbalanced_losses.integrations.transformers import LossScheduleCallback, compute_loss_func
 
 CLASSES = 3
 
 
-class PairwiseHinge(RankingLoss):
-    """A ranking loss that this package does not know: a plain pairwise AUC of class 1."""
-
-    def __init__(self) -> None:
-        nn.Module.__init__(self)
-        self.reduction, self.ignore_index = "mean", -100
-
-    def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        positives, negatives = logits[targets == 1, 1], logits[targets == 0, 1]
-        return (1 - positives[:, None] + negatives).relu().mean()
+def unknown() -> nn.Module:
+    """A ranking loss that this package does not know."""
+    return PlainAUCLoss(CLASSES, queue_size=0, temperature=0.5)
 
 
 class Sum(nn.Module):
@@ -47,11 +40,14 @@ class Sum(nn.Module):
 def test_a_loss_that_holds_a_ranking_loss_is_one_whatever_its_class() -> None:
     torch.manual_seed(0)
     logits, labels = torch.randn(20, CLASSES), torch.arange(20) % CLASSES
-    for loss_fn in (PairwiseHinge(), Sum(PairwiseHinge(), nn.CrossEntropyLoss())):
+    for loss_fn in (
+        unknown(),
+        Sum(unknown(), nn.CrossEntropyLoss()),
+    ):
         share = compute_loss_func(loss_fn)((logits,), labels, num_items_in_batch=80)
         torch.testing.assert_close(share, loss_fn(logits, labels) / 4)
         assert LossScheduleCallback(loss_fn).loss is loss_fn
-    vector = compute_loss_func(Sum(PairwiseHinge(), nn.CrossEntropyLoss(reduction="none")))
+    vector = compute_loss_func(Sum(unknown(), nn.CrossEntropyLoss(reduction="none")))
     with pytest.raises(ValueError, match=r"must return a scalar; Sum returned shape \[20\]"):
         vector((logits,), labels)
 
