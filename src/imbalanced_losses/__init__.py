@@ -11,9 +11,11 @@ from imbalanced_losses.losses import (
     SoftmaxFocalLoss,
 )
 from imbalanced_losses.mixing import MixedLoss
+from imbalanced_losses.samplers import ClassBalancedSampler, StratifiedBatchSampler
 from imbalanced_losses.warmup import LossWarmupWrapper
 
 __all__ = [
+    "ClassBalancedSampler",
     "LossWarmupWrapper",
     "MixedLoss",
     "PAUCAtBudgetLoss",
@@ -21,6 +23,7 @@ __all__ = [
     "SigmoidFocalLoss",
     "SmoothAPLoss",
     "SoftmaxFocalLoss",
+    "StratifiedBatchSampler",
     "all_gather_no_grad",
     "all_gather_with_grad",
     "calibration",

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
 Targets: TypeAlias = Tensor | Iterable[Any]
 
@@ -93,6 +93,30 @@ def count_ones(targets: Any, how: Reading) -> tuple[Tensor, Tensor]:
         _label_counts(labels.reshape(-1, 1), how.ignore_index) for labels, _ in batches
     )
     return positives, rows
+
+
+def class_indices(targets: Any, ignore_index: int) -> Tensor:
+    """Return the class indices `[N]` of a whole data set, int64 on the CPU."""
+    labels = _as_tensor("targets", targets)
+    if labels is None:
+        fix = ""
+        if isinstance(targets, Sampler):
+            fix = (
+                " A trainer put its own sampler in their place; for Lightning's pass "
+                "Trainer(use_distributed_sampler=False)."
+            )
+        raise TypeError(
+            "targets must be the class indices of the data set's rows, as a tensor, an array or a "
+            f"list of numbers; got {type(targets).__name__}.{fix}"
+        )
+    if labels.ndim != 1:
+        raise ValueError(
+            f"targets must be class indices of shape [N], one per row; got {list(labels.shape)}. "
+            "Flatten a column with targets.flatten(); rows with several labels (multi-hot) have no "
+            "single class to be drawn by."
+        )
+    _class_counts(labels, None, ignore_index)
+    return labels.cpu().long()
 
 
 def as_counts(counts: Any, length: int | None, of: str) -> Tensor:

@@ -15,6 +15,7 @@ from imbalanced_losses._class_counts import (
     count_ones,
     count_positives,
 )
+from imbalanced_losses.samplers import warn_if_balanced
 
 __all__ = ["class_weights", "init_prior_bias", "pos_weight"]
 
@@ -45,6 +46,9 @@ def class_weights(
     - `"sqrt_inverse"`: sqrt(N / n_c),
     - `"effective_number"`: (1 - beta) / (1 - beta^n_c), from Cui et al., "Class-Balanced Loss
       Based on Effective Number of Samples", CVPR 2019.
+
+    Weights on top of a `ClassBalancedSampler` count the imbalance twice: use one of the two. A
+    DataLoader that draws with one (and `power` above 0) is warned of.
 
     Args:
         targets: Class indices of any shape and integer type, as a tensor, an array or a list, or
@@ -91,6 +95,7 @@ def class_weights(
     _exactly_one(targets, counts)
 
     if counts is None:
+        warn_if_balanced(targets)
         rows = count_classes(targets, how, num_classes)
     else:
         rows = as_counts(counts, num_classes, "num_classes")
