@@ -179,10 +179,14 @@ def test_a_resumed_epoch_goes_on_as_the_uninterrupted_one(
     assert [list(second), list(second)] == [rest, after]
     assert len(second) == len(whole)
 
-    ended = make()
-    ended.load_state_dict(whole.state_dict())  # epochs 3 and 4 are over
+    ended, named = make(), make()
+    for other in (ended, named):
+        other.load_state_dict(whole.state_dict())  # epochs 3 and 4 are over
+    named.set_epoch(4)
     whole.set_epoch(5)
-    assert list(ended) == list(whole)
+    fifth = list(whole)
+    assert list(ended) == fifth
+    assert [list(named), list(named)] == [[], fifth]
 
 
 @both

@@ -118,8 +118,10 @@ class PlannedSampler(DistributedSampler[ItemT_co]):
         one of them has made a pass more.
         """
         epoch = integer("epoch", epoch, at_least=0)
-        if epoch != self.epoch or self._ended:
+        if epoch != self.epoch:
             self._go_on(epoch, 0)
+        elif self._ended:
+            self._go_on(epoch, self._start)
         self._begun = 0
 
     def set_progress(self, consumed: int) -> None:
@@ -141,7 +143,9 @@ class PlannedSampler(DistributedSampler[ItemT_co]):
 
         `progress` counts the items that were handed to the loader. Without workers a plain
         `DataLoader` has trained on all of them; workers and trainers read ahead (see `set_progress`
-        for what to do then).
+        for what to do then). After the whole pass the state goes on with the next epoch. A loader
+        reads to the end of the pass to make a last batch that is not full, so a state that is taken
+        right there does so too; name the same epoch, and its next pass is empty.
         """
         return {
             "seed": self.seed,
@@ -207,7 +211,7 @@ class PlannedSampler(DistributedSampler[ItemT_co]):
         if not (dist.is_available() and dist.is_initialized()):
             return 1, 0
         ranks = dist.get_world_size()
-        if ranks > 1 and _accelerate_is_live():
+        if ranks > 1 and _accelerate_shares():
             raise RuntimeError(
                 f"{type(self).__name__} would share its rows among {ranks} ranks, and "
                 "accelerator.prepare would share them again. Pass num_replicas=1, rank=0 where "
@@ -276,7 +280,7 @@ def _refuse_gaps(counts: Tensor, ignore_index: int) -> None:
         )
 
 
-def _accelerate_is_live() -> bool:
-    """Whether this process has set up Accelerate, whose `prepare` shares what samplers yield."""
+def _accelerate_shares() -> bool:
+    """Whether Accelerate runs several processes here: its `prepare` shares what samplers yield."""
     state = sys.modules.get("accelerate.state")
-    return bool(state and state.PartialState._shared_state)
+    return state is not None and state.PartialState._shared_state.get("num_processes", 1) > 1

@@ -11,18 +11,20 @@ Both work alike with ranks, epochs and resuming:
   `DataLoader(data, batch_sampler=StratifiedBatchSampler(...))`.
 - **Lightning.** A `ClassBalancedSampler` is left alone. For a `StratifiedBatchSampler` over several
   devices pass `Trainer(use_distributed_sampler=False)`; without it Lightning tries to rebuild the
-  sampler around its own and the construction fails. With workers and a run that is resumed, call
-  `sampler.set_epoch(self.current_epoch)` in `train_dataloader`: Lightning's first pass begins
-  before it names the epoch.
+  sampler around its own and the construction fails. It does not resume a plain loader in the middle
+  of an epoch; tell the sampler before `fit`: `set_epoch(checkpoint["epoch"])` and `set_progress`
+  with the batches under "processed" in the checkpoint's `epoch_loop.batch_progress`. A run that is
+  resumed with workers needs that `set_epoch` at any rate: Lightning's first pass begins before it
+  names the epoch.
 - **Accelerate and Hugging Face's Trainer** share among the ranks whatever a sampler yields, so pass
   `num_replicas=1, rank=0`; where a live process group would be shared twice, that is an error. A
   `StratifiedBatchSampler` needs `split_batches=False`, their default, to keep its minimum.
 - **Resuming in the middle of an epoch.** Without workers `state_dict` and `load_state_dict` go on
   with the first row that was not handed out. Loaders with workers and trainers read ahead of
   training, so count the batches that training consumed, and after `load_state_dict` (or
-  `set_epoch`) tell `set_progress`. `StatefulDataLoader` of torchdata does all this by itself. With
-  `accelerate.skip_first_batches` name the epoch with the prepared loader's `set_epoch` first, and
-  load no state: it skips by itself.
+  `set_epoch`) tell `set_progress`. `StatefulDataLoader` of torchdata does all this by itself (with
+  a `ClassBalancedSampler` pass it `drop_last=True`). With `accelerate.skip_first_batches` name the
+  epoch with the prepared loader's `set_epoch` first, and load no state: it skips by itself.
 """
 
 import warnings
