@@ -5,7 +5,6 @@ Every rank draws the whole plan and takes its own share of it.
 """
 
 import sys
-import warnings
 import zlib
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from torch.utils.data import DistributedSampler
 
 from imbalanced_losses._checks import integer
 from imbalanced_losses._class_counts import Targets, class_indices
+from imbalanced_losses._warn import warn
 
 ItemT_co = TypeVar("ItemT_co", covariant=True)
 
@@ -193,11 +193,10 @@ class PlannedSampler(DistributedSampler[ItemT_co]):
             self.set_epoch(self.epoch + 1)
         self._begun += 1
         if self._begun == 3:
-            warnings.warn(
+            warn(
                 f"{type(self).__name__} begins epoch {self.epoch} for the third time, because the "
                 "passes before broke off: the same rows come first again. Call "
                 "sampler.set_epoch(epoch) before each pass.",
-                stacklevel=3,
             )
         start, self._start = self._start, 0
         self._progress = start

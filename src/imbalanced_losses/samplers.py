@@ -27,8 +27,6 @@ Both work alike with ranks, epochs and resuming:
   epoch with the prepared loader's `set_epoch` first, and load no state: it skips by itself.
 """
 
-import warnings
-
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
@@ -36,6 +34,7 @@ from torch.utils.data import DataLoader, Sampler
 from imbalanced_losses._checks import integer, number
 from imbalanced_losses._class_counts import Targets
 from imbalanced_losses._planned import PlannedSampler, apportion, places
+from imbalanced_losses._warn import warn
 
 __all__ = ["ClassBalancedSampler", "StratifiedBatchSampler"]
 
@@ -263,12 +262,11 @@ def warn_if_balanced(loader: object) -> None:
     while ahead:
         part = ahead.pop()
         if isinstance(part, ClassBalancedSampler) and part.power > 0:
-            warnings.warn(
+            warn(
                 f"targets come through {part!r}: the weights are those of the rows that it draws, "
                 "not of the data, and the weights of the data on top of it would count the "
                 "imbalance twice. Train with the sampler and without weights, or with "
                 "class_weights of the labels themselves and power=0.",
-                stacklevel=3,
             )
         elif isinstance(part, DataLoader | Sampler):
             # A batch sampler may hold another sampler; the sampler of ours is itself.
