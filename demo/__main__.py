@@ -48,8 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
         print(
-            f"The demo needs {', '.join(missing)}, which the demo extra installs: "
-            'pip install "imbalanced-losses[demo]"',
+            f"The demo needs {', '.join(missing)}, which the demo extra of this "
+            'repository installs: in its clone, pip install ".[demo]"',
             file=sys.stderr,
         )
         return 1

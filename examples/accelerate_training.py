@@ -3,7 +3,7 @@
 Run it with `accelerate launch --multi_gpu examples/accelerate_training.py` on GPUs, with
 `torchrun --standalone --nproc-per-node 2 examples/accelerate_training.py` on anything, or with
 `python` for one process: the result is the same to rounding. It needs
-`pip install "imbalanced-losses[accelerate]"`.
+`pip install ".[accelerate]"`, in a clone of this repository.
 """
 
 import argparse

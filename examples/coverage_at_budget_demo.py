@@ -26,9 +26,7 @@ try:
     import numpy as np
     from sklearn.metrics import average_precision_score
 except ImportError as error:
-    raise SystemExit(
-        'This example needs numpy and scikit-learn: pip install "imbalanced-losses[demo]"'
-    ) from error
+    raise SystemExit('This example needs numpy and scikit-learn: pip install ".[demo]"') from error
 
 BUDGET = 0.005
 POSITIVES, LOOK_ALIKES = 0.004, 0.02

@@ -255,7 +255,7 @@ def test_missing_extra_is_one_sentence(missing, monkeypatch, capsys):
     assert command.main(["--quick"]) == 1
     error = capsys.readouterr().err
     assert missing in error
-    assert 'pip install "imbalanced-losses[demo]"' in error
+    assert 'in its clone, pip install ".[demo]"' in error
 
 
 @pytest.mark.parametrize("wrong", [["--seeds", "0"], ["--epochs", "-1"], ["--tasks", "faces"]])

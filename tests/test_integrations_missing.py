@@ -18,7 +18,7 @@ def test_an_adapter_names_its_extra(library: str, monkeypatch: pytest.MonkeyPatc
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.delitem(sys.modules, f"{PACKAGE}.{library}", raising=False)
     monkeypatch.setitem(sys.modules, library, None)  # as if it were not installed
-    with pytest.raises(ImportError, match=rf'pip install ".*\[{library}\]"'):
+    with pytest.raises(ImportError, match=rf'pip install "\.\[{library}\]"'):
         importlib.import_module(f"{PACKAGE}.{library}")
 
 

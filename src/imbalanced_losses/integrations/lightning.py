@@ -18,8 +18,8 @@ try:
     from lightning.pytorch import Callback, LightningModule, Trainer
 except ModuleNotFoundError as error:
     raise ImportError(
-        "imbalanced_losses.integrations.lightning needs Lightning: "
-        'pip install "imbalanced-losses[lightning]".'
+        "imbalanced_losses.integrations.lightning needs Lightning, which the lightning extra of "
+        'this repository installs: in its clone, pip install ".[lightning]".'
     ) from error
 
 __all__ = ["LossScheduleCallback"]

@@ -21,8 +21,9 @@ try:
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 except ModuleNotFoundError as error:
     raise ImportError(
-        "imbalanced_losses.integrations.transformers needs the Hugging Face Trainer: "
-        'pip install "imbalanced-losses[transformers]".'
+        "imbalanced_losses.integrations.transformers needs the Hugging Face Trainer, which the "
+        "transformers extra of this repository installs: in its clone, "
+        'pip install ".[transformers]".'
     ) from error
 
 __all__ = ["LossScheduleCallback", "compute_loss_func"]
