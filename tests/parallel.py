@@ -40,7 +40,11 @@ def _rank(
 ) -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("error")
-    for known in ("The pool of", "FSDP2-wrapped module .* returned a view"):
+    for known in (
+        "The pool of",
+        "FSDP2-wrapped module .* returned a view",
+        "TypedStorage is deprecated",  # by torch 2.8, which uses it
+    ):
         warnings.filterwarnings("ignore", known)
     store = dist.FileStore(f"{folder}/store", world_size)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=world_size, timeout=PATIENCE)

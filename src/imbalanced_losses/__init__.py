@@ -14,6 +14,8 @@ from imbalanced_losses.mixing import MixedLoss
 from imbalanced_losses.samplers import ClassBalancedSampler, StratifiedBatchSampler
 from imbalanced_losses.warmup import LossWarmupWrapper
 
+__version__ = "1.0.0.dev0"
+
 __all__ = [
     "ClassBalancedSampler",
     "LossWarmupWrapper",
