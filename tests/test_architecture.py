@@ -15,7 +15,7 @@ ROOT = Path(imbalanced_losses.__file__).parent
 # begin with an underscore, and the losses, which do not know each other.
 OPS = {"_ops"}
 CHECKS = OPS | {"_checks"}
-POOL = CHECKS | {"distributed", "_pool"}
+POOL = CHECKS | {"distributed", "_pool", "_warn"}
 ROADS = POOL | {"losses._"}
 LOSSES = ROADS | {"losses"}
 REACHES = {
@@ -23,7 +23,7 @@ REACHES = {
     "_checks": OPS,
     "_class_counts": CHECKS,
     "distributed": CHECKS,
-    "_pool": CHECKS | {"distributed"},
+    "_pool": CHECKS | {"distributed", "_warn"},
     "losses._": POOL,
     "losses": ROADS,
     "functional": LOSSES,
@@ -37,11 +37,11 @@ REACHES = {
     "_schedule": CHECKS,
     "_warn": set(),
     "_pointwise_call": OPS,
-    "warmup": LOSSES | {"_schedule", "_warn", "_pointwise_call"},
+    "warmup": LOSSES | {"_schedule", "_pointwise_call"},
     "mixing": LOSSES | {"_pointwise_call"},
     "integrations": LOSSES
     | {"_class_counts", "metrics"}
-    | {"warmup", "_schedule", "_warn", "_pointwise_call"},
+    | {"warmup", "_schedule", "_pointwise_call"},
 }
 
 # What a room may import from outside besides torch; the others know nothing else.

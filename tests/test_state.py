@@ -338,3 +338,12 @@ def test_every_position_of_a_dense_batch_is_a_row(case) -> None:
 def test_dense_shapes_that_do_not_fit_are_refused(targets, keywords, sentence) -> None:
     with pytest.raises(ValueError, match=sentence):
         SmoothAPLoss(3)(torch.zeros(2, 3, 4), targets, **keywords)
+
+
+def test_warnings_point_at_the_line_of_the_user() -> None:
+    old, new = SmoothAPLoss(1, 8), SmoothAPLoss(1, 4, max_pool_size=5)
+    with pytest.warns(UserWarning, match="holds a queue of 8 rows") as resized:
+        new.load_state_dict(old.state_dict())
+    with pytest.warns(UserWarning, match="subsampled") as subsampled:
+        new(torch.randn(8), torch.arange(8) % 2)
+    assert {seen.filename for seen in (*resized, *subsampled)} == {__file__}

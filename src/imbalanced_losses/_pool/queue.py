@@ -1,13 +1,12 @@
 """The memory queue: the last rows that went through a loss."""
 
-import warnings
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from imbalanced_losses._ops.runtime import readable
 from imbalanced_losses._pool.rows import IGNORED, Rows
+from imbalanced_losses._warn import warn
 
 
 class MemoryQueue:
@@ -104,11 +103,9 @@ class MemoryQueue:
         Of another size, the newest rows that fit are kept, with a warning.
         """
         if size != self.size:
-            warnings.warn(
+            warn(
                 f"The checkpoint holds a queue of {size} rows, this loss one of {self.size}; "
-                "the newest rows that fit are kept.",
-                UserWarning,
-                stacklevel=3,
+                "the newest rows that fit are kept."
             )
         if dtype == torch.float64:
             self._widen()

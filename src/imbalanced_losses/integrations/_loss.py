@@ -1,10 +1,10 @@
 """What the adapters ask of a loss: its kind, where its schedule is, and whether to watch it."""
 
-import warnings
 from collections.abc import Iterable
 
 from torch import Tensor, nn
 
+from imbalanced_losses._warn import warn
 from imbalanced_losses.losses._ranking import RankingLoss
 from imbalanced_losses.warmup import LossWarmupWrapper
 
@@ -65,14 +65,12 @@ def warn_of_watched_loss(
         if isinstance(metric, str) and "loss" in metric.lower()
     ]
     if losses:
-        warnings.warn(
+        warn(
             f"{' and '.join(losses)}, but the schedule changes what the loss is: 0.03 in the "
             "warm-up and 0.9 after it cannot be compared. The best epoch is then always the last "
             "one of the warm-up, and early stopping ends training soon after the switch. Watch a "
             "metric that means the same in all phases, such as "
             f"imbalanced_losses.metrics.average_precision, with {higher_is_better}. "
-            "This is said once.",
-            UserWarning,
-            stacklevel=3,
+            "This is said once."
         )
     return bool(losses)

@@ -1,6 +1,5 @@
 """Hugging Face Trainer: losses for its `compute_loss_func`, and a callback for their state."""
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from imbalanced_losses._warn import warn
 from imbalanced_losses.integrations._loss import (
     compares_rows,
     original,
@@ -239,12 +239,10 @@ class LossScheduleCallback(TrainerCallback):  # type: ignore[misc]
             )
         if args.label_smoothing_factor and not self._has_warned_of_smoothing:
             self._has_warned_of_smoothing = True
-            warnings.warn(
+            warn(
                 f"label_smoothing_factor={args.label_smoothing_factor} belongs to the Trainer's "
                 "own loss and does nothing beside a compute_loss_func. Set label_smoothing in the "
-                "loss, as in SoftmaxFocalLoss(label_smoothing=0.1). This is said once.",
-                UserWarning,
-                stacklevel=2,
+                "loss, as in SoftmaxFocalLoss(label_smoothing=0.1). This is said once."
             )
 
 

@@ -1,6 +1,5 @@
 """The road of every ranking loss, batch -> pool -> statistic -> loss, and its module."""
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
@@ -15,6 +14,7 @@ from imbalanced_losses._pool.pool import Pool, build_pool
 from imbalanced_losses._pool.queue import MemoryQueue, packed_bytes
 from imbalanced_losses._pool.rows import Rows, finite_rows, gather_rows, one_vs_rest
 from imbalanced_losses._pool.subsample import subsample
+from imbalanced_losses._warn import warn
 from imbalanced_losses.distributed import describe, failing_together, resolve_gather
 from imbalanced_losses.losses._module import Loss, Setting
 from imbalanced_losses.losses._per_class import Outcome, Statistic, reduce_classes
@@ -353,12 +353,10 @@ class RankingLoss(Loss):
         if self._has_warned or is_compiling() or pool.observed_rows() <= size:
             return
         self._has_warned = True
-        warnings.warn(
+        warn(
             f"The pool of {pool.valid.shape[1]} rows is subsampled to max_pool_size={size}, with a "
             "quota for each class; the loss is now a random estimate that over-represents rare "
-            "classes. This is said once.",
-            UserWarning,
-            stacklevel=6,  # the caller of the module
+            "classes. This is said once."
         )
 
 

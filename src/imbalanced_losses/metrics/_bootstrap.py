@@ -1,6 +1,5 @@
 """An interval around any metric, by resampling rows or whole groups of rows."""
 
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,6 +8,7 @@ from torch import Tensor
 
 from imbalanced_losses._checks import integer, number
 from imbalanced_losses._pool.rows import one_vs_rest
+from imbalanced_losses._warn import warn
 from imbalanced_losses.metrics._cells import ArrayLike, as_tensor, rows_of
 
 
@@ -148,11 +148,9 @@ class _Units:
         if lonely:
             who = "positives" if classes == 1 else f"rows of class {lonely[0]}"
             what = "row" if groups is None else "group"
-            warnings.warn(
+            warn(
                 f"The {who} form only one {what} to draw from: an interval that depends on them "
-                "is too narrow.",
-                UserWarning,
-                stacklevel=4,
+                "is too narrow."
             )
 
     def draw(self, generator: torch.Generator) -> Tensor:
