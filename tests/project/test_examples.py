@@ -21,7 +21,7 @@ from imbalanced_losses import (
     SoftmaxFocalLoss,
 )
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def run(name, **sizes):
