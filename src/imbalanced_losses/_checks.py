@@ -1,6 +1,7 @@
 """Checks of settings and of tensors, all with one style of message."""
 
 import math
+import sys
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -173,14 +174,22 @@ def probabilities(targets: Tensor) -> None:
 def one_per_class(name: str, vector: Tensor, logits: Tensor) -> None:
     """Raise unless the vector has an element for each class of the logits `[N, C, ...]`."""
     if vector.shape != logits.shape[1:2]:
+        have = "none" if logits.ndim < 2 else logits.shape[1]
         raise ValueError(
-            f"{name} must hold one weight per class: it has {vector.numel()}, the logits "
-            f"{tuple(logits.shape)} have {logits.shape[1]} classes in dimension 1."
+            f"{name} must hold one number per class or label: it has {vector.numel()}, the logits "
+            f"{tuple(logits.shape)} have {have} in dimension 1."
         )
 
 
-def class_vector(name: str, value: Any) -> Tensor:
-    """A list, array or tensor as a vector of finite numbers >= 0, one per class.
+def class_vector(
+    name: str,
+    value: Any,
+    *,
+    of: str = "weight",
+    per: str = "class",
+    at_most: float = sys.float_info.max,
+) -> Tensor:
+    """A list, array or tensor as a vector of finite numbers in [0, at_most], one per class.
 
     A copy in float32, or in float64 where it came so, whatever dtype and device are the default.
     """
@@ -192,20 +201,33 @@ def class_vector(name: str, value: Any) -> Tensor:
             given = torch.as_tensor(value, dtype=dtype, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(
-            f"{name} must be a list, array or tensor with one weight per class, or None; "
-            f"got {value!r}."
+            f"{name} must be a list, array or tensor with one {of} per {per}; got {value!r}."
         ) from error
     if given.ndim != 1 or given.numel() == 0 or given.is_complex() or given.is_meta:
         raise ValueError(
-            f"{name} must hold one weight per class in one dimension, or be None; "
-            f"got {value!r} of shape {tuple(given.shape)}."
+            f"{name} must hold one {of} per {per} in one dimension; got {value!r} of shape "
+            f"{tuple(given.shape)}."
         )
     vector = given.to(torch.promote_types(given.dtype, torch.float32), copy=True)
     if readable(vector):
         low, high = (float(bound) for bound in torch.aminmax(vector))
-        if not (low >= 0 and high < torch.inf):
-            raise ValueError(f"{name} must hold finite weights of at least 0; got {value!r}.")
+        if not (low >= 0 and high <= at_most):
+            bound = "finite numbers of at least 0"
+            if at_most < sys.float_info.max:
+                bound = f"numbers in [0, {at_most:g}]"
+            raise ValueError(f"{name} must hold {bound}, one {of} per {per}; got {value!r}.")
     return vector
+
+
+def class_masses(name: str, value: Any) -> Tensor:
+    """`class_vector` of counts, or of other masses in the same ratio: each above 0."""
+    masses = class_vector(name, value, of="count")
+    if readable(masses) and not (masses > 0).all():
+        raise ValueError(
+            f"{name} must be above 0 for every class; class {int(masses.argmin())} has 0. Leave "
+            "its output out of the model, or add 1 to every count."
+        )
+    return masses
 
 
 def split_ignored(

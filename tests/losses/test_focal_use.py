@@ -244,6 +244,11 @@ BAD_CALLS = [
     (sigmoid_focal_loss, Z, T.to(torch.complex64), {}, TypeError, "targets"),
     (sigmoid_focal_loss, Z.int(), T, {}, TypeError, "logits"),
     (sigmoid_focal_loss, Z, T, {"sample_weight": torch.ones(3)}, ValueError, "sample_weight"),
+    (sigmoid_focal_loss, Z, T, {"sample_weight": torch.ones(1, 3)}, ValueError, r"N, 1.*\[1, 3\]"),
+    (sigmoid_focal_loss, Z, T, {"sample_weight": torch.ones(1, 1)}, ValueError, "sample_weight"),
+    (sigmoid_focal_loss, Z, T, {"alpha": [0.5, 0.5]}, ValueError, "it has 2.*have 3"),
+    (sigmoid_focal_loss, Z, T, {"alpha": [0.5]}, ValueError, "it has 1.*have 3"),
+    (sigmoid_focal_loss, Z[0], T[0], {"alpha": [0.5] * 3}, ValueError, "it has 3.*have none"),
 ]
 
 
@@ -256,6 +261,14 @@ def test_bad_calls_say_what_is_wrong(loss, logits, targets, options, error, word
 BAD_SETTINGS = [
     (SigmoidFocalLoss, {"alpha": 1.5}, ValueError),
     (SigmoidFocalLoss, {"alpha": "0.25"}, TypeError),
+    (SigmoidFocalLoss, {"alpha": True}, TypeError),
+    (SigmoidFocalLoss, {"alpha": torch.tensor(1.5)}, ValueError),
+    (SigmoidFocalLoss, {"alpha": torch.tensor([0.5, 1.5])}, ValueError),
+    (SigmoidFocalLoss, {"alpha": [0.5, -1]}, ValueError),
+    (SigmoidFocalLoss, {"alpha": [float("nan")]}, ValueError),
+    (SigmoidFocalLoss, {"alpha": []}, ValueError),
+    (SigmoidFocalLoss, {"alpha": [[0.5, 0.5]]}, ValueError),
+    (SigmoidFocalLoss, {"alpha": ["0.5"]}, TypeError),
     (SigmoidFocalLoss, {"ignore_index": 0.5}, TypeError),
     (SoftmaxFocalLoss, {"alpha": 0.25}, ValueError),
     (SoftmaxFocalLoss, {"alpha": "balanced"}, TypeError),

@@ -104,7 +104,7 @@ def softmax_focal_expected(
     smooth = -log_p.mean(1, keepdim=True) * label_smoothing
     terms = target * (smooth - (1 - label_smoothing) * log_p)
     if gamma > 0:
-        terms = terms * (gamma * _log_one_minus(log_p)).exp()
+        terms = terms * (gamma * log_one_minus(log_p)).exp()
     if alpha is not None:
         terms = terms * alpha
     return terms.sum(1)
@@ -152,12 +152,21 @@ class _SigmoidFocal(torch.autograd.Function):
 
 
 def sigmoid_focal(
-    logits: Tensor, target: Tensor, alpha: float | None, gamma: float, *, total: bool = False
+    logits: Tensor,
+    target: Tensor,
+    alpha: float | Tensor | None,
+    gamma: float,
+    *,
+    total: bool = False,
 ) -> Tensor:
     """alpha_t |t - p|^gamma BCE of every cell, or their `total`.
 
-    `logits` and `target` share shape and dtype.
+    `logits` and `target` share shape and dtype; `alpha` is a number or broadcasts to them.
     """
+    if isinstance(alpha, Tensor):
+        alpha_t = torch.lerp(1 - alpha, alpha, target)
+        value = sigmoid_focal(logits, target, None, gamma) * alpha_t
+        return value.sum() if total else value
     if gamma == 0:
         value = binary_cross_entropy_with_logits(logits, target, reduction="none")
         value = value if alpha is None else _times_alpha_t(value, target, alpha)
@@ -205,7 +214,7 @@ def _softmax_pull(log_p: Tensor, gamma: float) -> Tensor:
     return (-fall) ** gamma * (1 + gamma * log_p.exp() * (log_p / fall))
 
 
-def _log_one_minus(log_p: Tensor) -> Tensor:
+def log_one_minus(log_p: Tensor) -> Tensor:
     """log(1 - p) over dimension 1, also where p rounds to 1.
 
     Only the largest p can come near 1; its complement is summed from the others.

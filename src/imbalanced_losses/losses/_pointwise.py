@@ -146,13 +146,18 @@ def _readable(value: object) -> str:
 
 
 def _cell_weights(sample_weight: Tensor, cells: Tensor) -> Tensor:
-    """`sample_weight` in a shape that multiplies `cells`: one weight per cell or per row."""
+    """`sample_weight` in the shape of `cells`; it has one weight per cell or one per row."""
     _checks.tensor("sample_weight", sample_weight)
-    by_cell = sample_weight.ndim == cells.ndim
-    shape = cells.shape if by_cell else cells.shape[:1]
-    _checks.weights(sample_weight, shape, "of a cell each" if by_cell else "[N], one per row,")
+    rows, ones = cells.shape[:1], (1,) * (cells.ndim - 1)
+    if sample_weight.ndim != cells.ndim:
+        shape, words = rows, "[N], one per row,"
+    elif sample_weight.shape == (*rows, *ones):
+        shape, words = sample_weight.shape, "[N, 1, ...], one per row,"
+    else:
+        shape, words = cells.shape, "of a cell each (or [N], or [N, 1, ...]: one per row)"
+    _checks.weights(sample_weight, shape, words)
     weight = sample_weight.detach().to(cells.dtype)
-    return weight if by_cell else weight.view(-1, *[1] * (cells.ndim - 1)).expand_as(cells)
+    return (weight if weight.ndim == cells.ndim else weight.view(-1, *ones)).expand_as(cells)
 
 
 def _reduce(

@@ -17,6 +17,12 @@ from imbalanced_losses._ops.focal import (
     softmax_focal,
     softmax_focal_expected,
 )
+from imbalanced_losses.losses._cells import (
+    binary_cells,
+    class_targets,
+    not_background,
+    per_class,
+)
 from imbalanced_losses.losses._module import Setting
 from imbalanced_losses.losses._pointwise import (
     Cells,
@@ -35,13 +41,18 @@ _LEAST_INDEX = torch.iinfo(torch.int64).min
 class SigmoidFocal(Criterion):
     """alpha_t |t - p|^gamma BCE of every cell."""
 
-    alpha: float | None = 0.25
+    alpha: Any = 0.25  # from any number or vector to a float, a tensor or None
     gamma: float = 2.0
     ignore_index: int | None = None
 
     def __post_init__(self) -> None:
-        if self.alpha is not None and self.alpha != -1:
-            alpha = _checks.number("alpha", self.alpha, at_least=0, at_most=1)
+        if _is_vector(self.alpha):
+            weights = _checks.class_vector("alpha", self.alpha, per="label", at_most=1)
+            _checks.settle(self, alpha=weights)
+        elif self.alpha is not None:
+            alpha = _checks.number("alpha", self.alpha)
+            if alpha != -1:
+                _checks.number("alpha", alpha, at_least=0, at_most=1)
             _checks.settle(self, alpha=alpha)
         _checks.settle(self, gamma=_checks.number("gamma", self.gamma, at_least=0))
         if self.ignore_index is not None:
@@ -50,29 +61,27 @@ class SigmoidFocal(Criterion):
 
     def cells(self, logits: Tensor, targets: Tensor, *, total: bool) -> Cells:
         """Losses of the targets' shape, or their sum."""
-        _checks.floating_logits(logits)
-        _checks.tensor("targets", targets)
-        if targets.shape != logits.shape:
-            raise ValueError(
-                f"targets must have the shape of the logits, {tuple(logits.shape)}; got "
-                f"{tuple(targets.shape)}. Reshape one of them: nothing is broadcast."
-            )
-        if targets.is_complex():
-            raise TypeError(f"targets must be float, int or bool; got {targets.dtype}.")
-        alpha = None if self.alpha == -1 else self.alpha
-        dtype = torch.promote_types(logits.dtype, torch.float32)
-        targets, valid = _checks.split_ignored(targets.detach().to(dtype), 1, self.ignore_index)
-        logits, count = logits.to(dtype), logits.numel()
+        logits, targets, valid = binary_cells(logits, targets, self.ignore_index)
+        count = logits.numel()
+        alpha = self.alpha
+        if isinstance(alpha, Tensor):
+            _checks.one_per_class("alpha", alpha, logits)
+            alpha = per_class(alpha, logits)
+        elif alpha == -1:
+            alpha = None
         if valid is None:
-            return Cells(
-                sigmoid_focal(logits, targets, alpha, self.gamma, total=total), None, count
-            )
-        value = sigmoid_focal(logits.masked_fill(~valid, 0), targets, alpha, self.gamma)
+            value = sigmoid_focal(logits, targets, alpha, self.gamma, total=total)
+            return Cells(value, None, count)
+        value = sigmoid_focal(logits, targets, alpha, self.gamma)
         return Cells(value.masked_fill(~valid, 0), valid, count)
 
     def positive(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The targets themselves."""
         return targets.detach()
+
+
+def _is_vector(alpha: object) -> bool:
+    return isinstance(alpha, list | tuple) or getattr(alpha, "ndim", 0) > 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,38 +108,27 @@ class SoftmaxFocal(Criterion):
     def cells(self, logits: Tensor, targets: Tensor, *, total: bool) -> Cells:
         """Losses `[N, d1, ...]`, or their sum."""
         classes, shape = _checks.class_logits(logits)
-        _checks.tensor("targets", targets)
-        count = shape.numel()
-        dtype = torch.promote_types(logits.dtype, torch.float32)
         alpha = self.alpha
         if alpha is not None:
             _checks.one_per_class("alpha", alpha, logits)
-            alpha = alpha.to(logits.device, dtype)
-
-        if targets.is_floating_point() and targets.shape == logits.shape:
-            _checks.probabilities(targets)
-            columns = None if alpha is None else alpha.view(-1, *[1] * (logits.ndim - 2))
-            target = targets.detach().to(dtype)
-            value = softmax_focal_expected(
-                logits, target, columns, self.gamma, self.label_smoothing
-            )
-            return Cells(value, None, count, classes)
-
-        _checks.class_indices(targets, shape, logits.shape)
-        index, valid = _checks.split_ignored(targets.long(), classes - 1, self.ignore_index)
+            alpha = per_class(alpha, logits)
+        target, valid = class_targets(logits, targets, self.ignore_index)
+        if target.is_floating_point():
+            value = softmax_focal_expected(logits, target, alpha, self.gamma, self.label_smoothing)
+            return Cells(value, None, shape.numel(), classes)
         if self.label_smoothing == 0:
             total = total and alpha is None
-            value = softmax_focal(logits, index, valid, self.gamma, total=total)
+            value = softmax_focal(logits, target, valid, self.gamma, total=total)
         else:
             if valid is not None:
                 logits = logits.masked_fill(~valid.unsqueeze(1), 0)
-            one_hot = torch.zeros_like(logits).scatter(1, index.unsqueeze(1), 1)
+            one_hot = torch.zeros_like(logits).scatter(1, target.unsqueeze(1), 1)
             value = softmax_focal_expected(logits, one_hot, None, self.gamma, self.label_smoothing)
             if valid is not None:
                 value = value.masked_fill(~valid, 0)
         if alpha is not None:
-            value = value * alpha[index]
-        return Cells(value, valid, count, classes)
+            value = value * alpha.view(-1)[target]
+        return Cells(value, valid, shape.numel(), classes)
 
     def positive(self, logits: Tensor, targets: Tensor) -> Tensor:
         """How much of each target is not background: 0 or 1 for class indices."""
@@ -140,16 +138,14 @@ class SoftmaxFocal(Criterion):
                 f"background_class must be below the number of classes, {classes}; "
                 f"got {self.background_class}."
             )
-        if targets.is_floating_point():
-            return 1 - targets.detach().select(1, self.background_class)
-        return targets != self.background_class
+        return not_background(targets, self.background_class)
 
 
 def sigmoid_focal_loss(
     logits: Tensor,
     targets: Tensor,
     *,
-    alpha: float | None = 0.25,
+    alpha: float | Tensor | Sequence[float] | Any | None = 0.25,
     gamma: float = 2.0,
     reduction: str = "mean",
     ignore_index: int | None = None,
@@ -170,13 +166,15 @@ def sigmoid_focal_loss(
     Args:
         logits: Any shape, any floating dtype; computed in float32 or better.
         targets: The shape of the logits; float, int or bool in [0, 1]. A constant: no gradient.
-        alpha: Weight of positives in [0, 1], with 1 - alpha for negatives; None or -1: no weights.
+        alpha: Weight of positives in [0, 1], with 1 - alpha for negatives; or a list, array or
+            tensor of one such weight per label, for logits `[N, L, ...]`. None or -1: no weights.
         gamma: Focus on cells that are still wrong, >= 0.
         reduction: `"none"`, `"sum"`, `"mean"` over valid cells, or `"mean_positive"`: the sum over
             all valid cells divided by the sum of their targets, at least 1.
         ignore_index: Cells with this target add no loss, no gradient and nothing to a mean.
         sample_weight: Finite weights >= 0, one per cell (shape of the targets) or one per row
-            (`[N]`). A mean divides by the weights of the cells that it counts. A constant.
+            (`[N]` or `[N, 1, ...]`). Nothing else is broadcast. A mean divides by the weights of
+            the cells that it counts. A constant.
         gather_distributed: Sum over the ranks of the process group before dividing. True needs a
             group, None uses one if there is one, False stays local.
 
@@ -243,8 +241,8 @@ def softmax_focal_loss(
         background_class: The class that `"mean_positive"` does not count. Class probabilities
             count with what they leave to the other classes.
         sample_weight: Finite weights >= 0, one per position (shape of class indices) or one per
-            sample (`[N]`, for all its positions). A mean divides by the weights of the positions
-            that it counts. A constant.
+            sample (`[N]` or, of dense targets, `[N, 1, ...]`: for all its positions). A mean
+            divides by the weights of the positions that it counts. A constant.
         gather_distributed: Sum over the ranks of the process group before dividing. True needs a
             group, None uses one if there is one, False stays local.
 
@@ -279,7 +277,8 @@ class SigmoidFocalLoss(PointwiseLoss):
     """`sigmoid_focal_loss` with its settings: binary or multi-label focal loss.
 
     Args:
-        alpha: Weight of positives in [0, 1], with 1 - alpha for negatives; None or -1: no weights.
+        alpha: Weight of positives in [0, 1], with 1 - alpha for negatives; or a list, array or
+            tensor of one such weight per label, for logits `[N, L, ...]`. None or -1: no weights.
         gamma: Focus on cells that are still wrong, >= 0.
         reduction: `"none"`, `"sum"`, `"mean"` or `"mean_positive"`.
         gather_distributed: None sums over the ranks whenever a process group of several is live
@@ -298,13 +297,13 @@ class SigmoidFocalLoss(PointwiseLoss):
         tensor(0.0035)
     """
 
-    alpha = Setting["float | None"]("criterion")
+    alpha = Setting["float | Tensor | None"]("criterion")
     gamma = Setting[float]("criterion")
     ignore_index = Setting["int | None"]("criterion")
 
     def __init__(
         self,
-        alpha: float | None = 0.25,
+        alpha: float | Tensor | Sequence[float] | Any | None = 0.25,
         gamma: float = 2.0,
         reduction: str = "mean",
         gather_distributed: bool | None = None,
