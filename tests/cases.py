@@ -11,6 +11,9 @@ from torch import Tensor, nn
 import reference
 from eight_lines import PlainAUCLoss
 from imbalanced_losses import (
+    AsymmetricLoss,
+    LDAMLoss,
+    LogitAdjustedLoss,
     LossWarmupWrapper,
     PAUCAtBudgetLoss,
     RecallAtQuantileLoss,
@@ -112,7 +115,21 @@ CASES = {
     "softmax_focal-mean_positive": Case(SoftmaxFocalLoss, "index", {"reduction": "mean_positive"}),
     "sigmoid_focal": Case(SigmoidFocalLoss, "multi_hot", {"ignore_index": IGNORED}),
     "sigmoid_focal-soft": Case(
-        SigmoidFocalLoss, "soft", {"ignore_index": IGNORED, "gamma": 0.5, "alpha": None}
+        SigmoidFocalLoss, "soft", {"ignore_index": IGNORED, "gamma": 0.5, "alpha": [0.2, 0.5, 0.9]}
+    ),
+    "logit_adjusted": Case(LogitAdjustedLoss, "index", {"class_counts": [50, 9, 1], "tau": 1.5}),
+    "logit_adjusted-dense": Case(
+        LogitAdjustedLoss, "dense", {"class_counts": [50, 9, 1], "label_smoothing": 0.1}
+    ),
+    "ldam": Case(
+        LDAMLoss, "index", {"class_counts": [50, 9, 1], "scale": 4.0, "weight": [1.0, 2.0, 4.0]}
+    ),
+    "ldam-probabilities": Case(
+        LDAMLoss, "probabilities", {"class_counts": [50, 9, 1], "scale": 2.0}
+    ),
+    "asymmetric": Case(AsymmetricLoss, "multi_hot", {"ignore_index": IGNORED}),
+    "asymmetric-soft": Case(
+        AsymmetricLoss, "soft", {"ignore_index": IGNORED, "gamma_neg": 0.5, "clip": 0.0}
     ),
     "smooth_ap": Case(SmoothAPLoss, "index", {"temperature": 0.1}),
     "smooth_ap-log_odds": Case(SmoothAPLoss, "index", {"temperature": 0.1, "scores": "log_odds"}),

@@ -4,11 +4,16 @@ from imbalanced_losses import calibration, functional, metrics, thresholds
 from imbalanced_losses.class_weights import class_weights, init_prior_bias, pos_weight
 from imbalanced_losses.distributed import all_gather_no_grad, all_gather_with_grad
 from imbalanced_losses.losses import (
+    AsymmetricLoss,
+    LDAMLoss,
+    LogitAdjustedLoss,
     PAUCAtBudgetLoss,
     RecallAtQuantileLoss,
     SigmoidFocalLoss,
     SmoothAPLoss,
     SoftmaxFocalLoss,
+    adjust_logits,
+    choose_tau,
 )
 from imbalanced_losses.mixing import MixedLoss
 from imbalanced_losses.samplers import ClassBalancedSampler, StratifiedBatchSampler
@@ -18,6 +23,9 @@ __version__ = "1.0.0.dev0"
 
 __all__ = [
     "ClassBalancedSampler",
+    "AsymmetricLoss",
+    "LDAMLoss",
+    "LogitAdjustedLoss",
     "LossWarmupWrapper",
     "MixedLoss",
     "PAUCAtBudgetLoss",
@@ -29,6 +37,8 @@ __all__ = [
     "all_gather_no_grad",
     "all_gather_with_grad",
     "calibration",
+    "adjust_logits",
+    "choose_tau",
     "class_weights",
     "functional",
     "init_prior_bias",

@@ -8,6 +8,9 @@ from torch._dynamo import config as dynamo
 
 from cases import CASES, RANKING, assert_same, every, remembered, state, step
 from imbalanced_losses import (
+    AsymmetricLoss,
+    LDAMLoss,
+    LogitAdjustedLoss,
     LossWarmupWrapper,
     PAUCAtBudgetLoss,
     RecallAtQuantileLoss,
@@ -24,6 +27,12 @@ SIGNATURES = {
     "ignore_index=None",
     SoftmaxFocalLoss: "alpha=None, gamma=2.0, reduction='mean', label_smoothing=0.0, "
     "ignore_index=-100, background_class=0, gather_distributed=None",
+    LogitAdjustedLoss: "class_counts, tau=1.0, *, label_smoothing=0.0, reduction='mean', "
+    "ignore_index=-100, gather_distributed=None",
+    LDAMLoss: "class_counts, max_margin=0.5, scale=30.0, weight=None, *, reduction='mean', "
+    "ignore_index=-100, gather_distributed=None",
+    AsymmetricLoss: "gamma_neg=4.0, gamma_pos=1.0, clip=0.05, *, reduction='mean', "
+    "ignore_index=None, gather_distributed=None",
     SmoothAPLoss: f"num_classes, {SHARED.format(0.01)}max_pool_size=None, *, scores='logits'",
     RecallAtQuantileLoss: f"num_classes, quantile=0.005, {SHARED.format(0.01)}"
     "quantile_interpolation='higher', max_pool_size=None, *, scores='logits'",
@@ -253,6 +262,10 @@ def test_gathering_without_a_process_group_is_refused(case):
         ("softmax_focal-dense", "aot_eager", {}),
         ("softmax_focal-probabilities", "aot_eager", {}),
         ("sigmoid_focal-soft", "aot_eager", {}),
+        ("logit_adjusted-dense", "aot_eager", {}),
+        ("ldam", "aot_eager", {}),
+        ("ldam-probabilities", "aot_eager", {}),
+        ("asymmetric", "aot_eager", {}),
         ("warmup", "aot_eager", {}),
     ],
 )
