@@ -261,6 +261,23 @@ def test_settings_can_be_read_and_assigned():
     assert repr(loss_fn).startswith("LDAMLoss(class_counts=[70.0, 20.0, 3.0, 1.0], max_margin=0.5")
 
 
+def test_counts_keep_their_digits_whatever_dtype_and_device_are_the_default():
+    logits, index = batch(ldam_loss, (8, 4), False)
+    for make in (LogitAdjustedLoss, LDAMLoss):
+        counts = [257, 1_000_003, 33, 3]
+        wanted = make(counts)(logits, index)
+        with torch.device("meta"):
+            built = make(counts)
+        assert torch.equal(built.half()(logits, index), wanted)
+        torch.set_default_dtype(torch.bfloat16)
+        try:
+            built = make(counts)
+        finally:
+            torch.set_default_dtype(torch.float32)
+        assert torch.equal(built(logits, index), wanted)
+        assert built(logits.to("meta"), index.clamp(min=0).to("meta")).is_meta
+
+
 def test_two_ldam_losses_in_the_wrapper_are_deferred_reweighting():
     """Cao et al.: the margin loss alone, then with class weights from a given epoch on."""
     weight = class_weights(counts=COUNTS, method="effective_number", beta=0.9999, normalize="mean")

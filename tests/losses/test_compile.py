@@ -16,6 +16,9 @@ DYNAMIC = [
     "pauc-trapezoid",
     "pauc-pairwise",
     "sigmoid_focal",
+    "logit_adjusted",
+    "ldam",
+    "asymmetric",
 ]
 
 

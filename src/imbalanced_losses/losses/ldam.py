@@ -191,15 +191,20 @@ class LDAMLoss(PointwiseLoss):
 
     Example:
         >>> import torch
-        >>> from imbalanced_losses import LDAMLoss, class_weights
+        >>> from imbalanced_losses import LDAMLoss, LossWarmupWrapper, class_weights
         >>> counts = [160, 10]
+        >>> loss_fn = LDAMLoss(counts)
+        >>> loss_fn(torch.tensor([[0.9, 0.1], [0.3, 0.7]]), torch.tensor([0, 1]))
+        tensor(1.5243)
+
+        The paper's schedule on CIFAR, 200 epochs of which the last 40 are re-weighted:
+
         >>> weight = class_weights(
         ...     counts=counts, method="effective_number", beta=0.9999, normalize="mean"
         ... )
-        >>> first, then = LDAMLoss(counts), LDAMLoss(counts, weight=weight)
-        >>> cosines = torch.tensor([[0.9, 0.1], [0.3, 0.7]])
-        >>> first(cosines, torch.tensor([0, 1])), then(cosines, torch.tensor([0, 1]))
-        (tensor(1.5243), tensor(2.8680))
+        >>> loss_fn = LossWarmupWrapper(
+        ...     LDAMLoss(counts), LDAMLoss(counts, weight=weight), warmup_epochs=160
+        ... )
     """
 
     class_counts = Setting[Tensor]("criterion")
