@@ -22,8 +22,8 @@ from imbalanced_losses.warmup import LossWarmupWrapper
 __version__ = "1.0.0.dev0"
 
 __all__ = [
-    "ClassBalancedSampler",
     "AsymmetricLoss",
+    "ClassBalancedSampler",
     "LDAMLoss",
     "LogitAdjustedLoss",
     "LossWarmupWrapper",
@@ -34,10 +34,10 @@ __all__ = [
     "SmoothAPLoss",
     "SoftmaxFocalLoss",
     "StratifiedBatchSampler",
+    "adjust_logits",
     "all_gather_no_grad",
     "all_gather_with_grad",
     "calibration",
-    "adjust_logits",
     "choose_tau",
     "class_weights",
     "functional",
