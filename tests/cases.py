@@ -15,6 +15,7 @@ from imbalanced_losses import (
     LDAMLoss,
     LogitAdjustedLoss,
     LossWarmupWrapper,
+    PairwiseAUCLoss,
     PAUCAtBudgetLoss,
     RecallAtQuantileLoss,
     SigmoidFocalLoss,
@@ -25,17 +26,19 @@ from imbalanced_losses import (
 from imbalanced_losses.losses._ranking import RankingLoss
 
 IGNORED = -100
-RANKING = (SmoothAPLoss, RecallAtQuantileLoss, PAUCAtBudgetLoss)
+RANKING = (SmoothAPLoss, RecallAtQuantileLoss, PAUCAtBudgetLoss, PairwiseAUCLoss)
 # Of each ranking loss its statistic in the oracle, and its function of one batch.
 STATISTICS = {
     SmoothAPLoss: reference.smooth_ap,
     RecallAtQuantileLoss: reference.recall_at_quantile,
     PAUCAtBudgetLoss: reference.pauc_at_budget,
+    PairwiseAUCLoss: reference.pairwise_auc,
 }
 FUNCTIONS = {
     SmoothAPLoss: functional.smooth_ap_loss,
     RecallAtQuantileLoss: functional.recall_at_quantile_loss,
     PAUCAtBudgetLoss: functional.pauc_at_budget_loss,
+    PairwiseAUCLoss: functional.pairwise_auc_loss,
 }
 
 
@@ -154,6 +157,10 @@ CASES = {
     ),
     "pauc-pairwise-multi_hot": Case(
         PAUCAtBudgetLoss, "multi_hot", {"alpha": 0.1, "beta": 0.7, "surrogate": "pairwise"}
+    ),
+    "pairwise_auc": Case(PairwiseAUCLoss, "index", {"margin": 0.7}),
+    "pairwise_auc-logistic": Case(
+        PairwiseAUCLoss, "multi_hot", {"surrogate": "logistic", "temperature": 0.3}
     ),
     "eight_lines": Case(PlainAUCLoss, "index", {"temperature": 0.3}),
     "eight_lines-multi_hot": Case(PlainAUCLoss, "multi_hot", {"temperature": 0.3}),

@@ -136,6 +136,25 @@ def pauc_at_budget(
     return weighted_mean(terms, pool.weight[numerator])._replace(diagnostics=diagnostics)
 
 
+def pairwise_auc(
+    pool: Class,
+    surrogate: str = "squared_hinge",
+    margin: float = 1.0,
+    temperature: float = 1.0,
+) -> Value:
+    if not pool.positives or not pool.negatives:
+        return INVALID
+
+    def term(score: Tensor) -> Tensor:
+        difference = (score - pool.scores[pool.negatives]) / temperature
+        if surrogate == "squared_hinge":
+            return 1 - (margin - difference).clamp(min=0).square().mean()
+        return torch.sigmoid(difference).mean()
+
+    terms = [term(pool.scores[i]) for i in pool.positives]
+    return weighted_mean(terms, pool.weight[pool.positives])
+
+
 def weighted_mean(terms: list[Tensor], weight: Tensor) -> Value:
     if weight.sum() == 0:
         return INVALID

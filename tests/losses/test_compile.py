@@ -15,6 +15,7 @@ DYNAMIC = [
     "recall",
     "pauc-trapezoid",
     "pauc-pairwise",
+    "pairwise_auc",
     "sigmoid_focal",
     "logit_adjusted",
     "ldam",

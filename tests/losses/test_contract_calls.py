@@ -6,18 +6,18 @@ import pytest
 import torch
 from torch._dynamo import config as dynamo
 
-from cases import CASES, RANKING, assert_same, every, remembered, state, step
+from cases import CASES, FUNCTIONS, RANKING, assert_same, every, remembered, state, step
 from imbalanced_losses import (
     AsymmetricLoss,
     LDAMLoss,
     LogitAdjustedLoss,
     LossWarmupWrapper,
+    PairwiseAUCLoss,
     PAUCAtBudgetLoss,
     RecallAtQuantileLoss,
     SigmoidFocalLoss,
     SmoothAPLoss,
     SoftmaxFocalLoss,
-    functional,
 )
 
 SHARED = "queue_size=1024, temperature={}, reduction='mean', ignore_index=-100, "
@@ -40,6 +40,8 @@ SIGNATURES = {
     f"tau_scale='iqr', pos_numerator='pool', budget_basis='fpr', {SHARED.format(0.1)}"
     "quantile_interpolation='higher', max_pool_size=None, *, scores='logits'",
     LossWarmupWrapper: "warmup_loss, main_loss, warmup_epochs=0, temp_start=None, temp_end=None, "
+    PairwiseAUCLoss: "num_classes, surrogate='squared_hinge', margin=1.0, "
+    f"{SHARED.format(1.0)}max_pool_size=None, *, scores='logits'",
     "temp_decay_steps=10000, *, blend_epochs=0, warmup_steps=None, blend_steps=None, "
     "final_main_weight=1.0, reset_queue_each_epoch=False, gather_distributed=None",
     SigmoidFocalLoss.forward: "self, inputs, targets, *, sample_weight=None",
@@ -84,19 +86,14 @@ BAD_SETTINGS = [
     ("alpha", (None,), TypeError),
     ("beta", (0, 1.1, torch.nan), ValueError),
     ("surrogate", ("hinge",), ValueError),
+    ("margin", (0, -1.0, torch.nan, torch.inf), ValueError),
+    ("margin", (None, "1"), TypeError),
     ("n_knots", (1, 0), ValueError),
     ("n_knots", (2.0,), TypeError),
     ("tau_scale", ("std",), ValueError),
     ("pos_numerator", ("queue",), ValueError),
     ("budget_basis", ("all",), ValueError),
 ]
-
-
-FUNCTIONS = {
-    SmoothAPLoss: functional.smooth_ap_loss,
-    RecallAtQuantileLoss: functional.recall_at_quantile_loss,
-    PAUCAtBudgetLoss: functional.pauc_at_budget_loss,
-}
 
 
 def takes(function, name):
@@ -259,6 +256,8 @@ def test_gathering_without_a_process_group_is_refused(case):
         ("recall", "inductor", {}),
         ("pauc-population-log_odds", "aot_eager", {}),
         ("pauc-pairwise", "aot_eager", {}),
+        ("pairwise_auc", "inductor", {}),
+        ("pairwise_auc-logistic", "aot_eager", {}),
         ("softmax_focal-dense", "aot_eager", {}),
         ("softmax_focal-probabilities", "aot_eager", {}),
         ("sigmoid_focal-soft", "aot_eager", {}),

@@ -5,7 +5,13 @@ import torch
 
 import reference
 from cases import FUNCTIONS, STATISTICS
-from imbalanced_losses import PAUCAtBudgetLoss, RecallAtQuantileLoss, SmoothAPLoss, functional
+from imbalanced_losses import (
+    PairwiseAUCLoss,
+    PAUCAtBudgetLoss,
+    RecallAtQuantileLoss,
+    SmoothAPLoss,
+    functional,
+)
 
 LOSSES = {
     "smooth_ap": (SmoothAPLoss, {"temperature": 0.3}),
@@ -21,6 +27,8 @@ LOSSES = {
         PAUCAtBudgetLoss,
         {"beta": 1 / 2, "surrogate": "pairwise", "temperature": 0.5},
     ),
+    "auc": (PairwiseAUCLoss, {}),
+    "auc, logistic": (PairwiseAUCLoss, {"surrogate": "logistic", "temperature": 0.5}),
 }
 every_loss = pytest.mark.parametrize(("cls", "options"), LOSSES.values(), ids=LOSSES)
 
@@ -77,7 +85,7 @@ def test_a_subsample_can_be_differentiated_twice(cls, options) -> None:
     assert (found == 0).all(1).any()
     (again,) = torch.autograd.grad((gradient(logits) * direction).sum(), logits)
     torch.testing.assert_close(again, found, rtol=0, atol=0)
-    if cls is SmoothAPLoss:  # thresholds, which carry no gradient, would move
+    if cls in (SmoothAPLoss, PairwiseAUCLoss):  # thresholds, which carry no gradient, would move
         step = 1e-5 * direction
         ahead, behind = (
             gradient((logits + sign * step).detach().requires_grad_()) for sign in (1, -1)

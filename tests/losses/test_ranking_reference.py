@@ -9,7 +9,12 @@ from torch import nn
 import reference
 from cases import FUNCTIONS, STATISTICS
 from imbalanced_losses import functional, metrics
-from imbalanced_losses.losses import PAUCAtBudgetLoss, RecallAtQuantileLoss, SmoothAPLoss
+from imbalanced_losses.losses import (
+    PairwiseAUCLoss,
+    PAUCAtBudgetLoss,
+    RecallAtQuantileLoss,
+    SmoothAPLoss,
+)
 
 # Of each loss one plain variant, for the tests that need no sweep over its settings.
 VARIANTS = {
@@ -17,6 +22,8 @@ VARIANTS = {
     "recall": (RecallAtQuantileLoss, {"quantile": 1 / 8, "temperature": 0.1}),
     "trapezoid": (PAUCAtBudgetLoss, {"alpha": 1 / 16, "beta": 1 / 2, "n_knots": 3}),
     "pairwise": (PAUCAtBudgetLoss, {"beta": 1 / 2, "surrogate": "pairwise", "tau_scale": "band"}),
+    "auc": (PairwiseAUCLoss, {}),
+    "auc, logistic": (PairwiseAUCLoss, {"surrogate": "logistic", "temperature": 0.3}),
 }
 every_loss = pytest.mark.parametrize("cls", STATISTICS, ids=lambda cls: cls.__name__)
 every_variant = pytest.mark.parametrize(("cls", "options"), VARIANTS.values(), ids=VARIANTS)
@@ -30,6 +37,12 @@ interpolations = st.sampled_from(["higher", "linear", "lower", "midpoint", "near
 def options_of(draw, cls):
     if cls is SmoothAPLoss:
         return {"temperature": draw(st.sampled_from([0.01, 0.1, 1.0]))}
+    if cls is PairwiseAUCLoss:
+        return {
+            "surrogate": draw(st.sampled_from(["squared_hinge", "logistic"])),
+            "margin": draw(st.sampled_from([0.01, 1.0, 5.0])),
+            "temperature": draw(st.sampled_from([0.1, 1.0])),
+        }
     shared = {"quantile_interpolation": draw(interpolations)}
     if cls is RecallAtQuantileLoss:
         temperature = draw(st.sampled_from([0.01, 0.3]))

@@ -4,6 +4,7 @@ from imbalanced_losses.losses.asymmetric import AsymmetricLoss
 from imbalanced_losses.losses.focal import SigmoidFocalLoss, SoftmaxFocalLoss
 from imbalanced_losses.losses.ldam import LDAMLoss
 from imbalanced_losses.losses.logit_adjusted import LogitAdjustedLoss, adjust_logits, choose_tau
+from imbalanced_losses.losses.pairwise_auc import PairwiseAUCLoss
 from imbalanced_losses.losses.pauc_at_budget import PAUCAtBudgetLoss
 from imbalanced_losses.losses.recall_at_quantile import RecallAtQuantileLoss
 from imbalanced_losses.losses.smooth_ap import SmoothAPLoss
@@ -13,6 +14,7 @@ __all__ = [
     "LDAMLoss",
     "LogitAdjustedLoss",
     "PAUCAtBudgetLoss",
+    "PairwiseAUCLoss",
     "RecallAtQuantileLoss",
     "SigmoidFocalLoss",
     "SmoothAPLoss",

@@ -25,11 +25,11 @@ from torch.nn import functional as F
 from imbalanced_losses._ops.constants import constants
 from imbalanced_losses._ops.precision import bmm
 from imbalanced_losses._ops.runtime import is_compiling, is_followed
+from imbalanced_losses._ops.scans import running_sum, scan
 from imbalanced_losses._ops.soft_counts.pairs import SoftCounts, pair_counts, slopes_
 from imbalanced_losses._ops.soft_counts.series import series_coefficients
 from imbalanced_losses._ops.soft_step import (
     decay_,
-    no_denormals_,
     soft_steps_,
 )
 from imbalanced_losses._ops.sorting import ascending
@@ -137,7 +137,7 @@ class _Field(NamedTuple):
             _decays(edges[1:] - edges[:1], rate).view(-1, classes, count),
         )
         totals = weights.sum(3)
-        above = (totals.sum(2, keepdim=True) - _cumsum(totals)).transpose(0, 1)
+        above = (totals.sum(2, keepdim=True) - running_sum(totals)).transpose(0, 1)
         by_block = classes * count
         return cls(*columns, sums.view(-1, by_block), above.reshape(vectors, by_block), order)
 
@@ -239,37 +239,7 @@ def _travel(moments: Tensor, across: Tensor) -> Tensor:
     begin, end = moments.permute(1, 4, 0, 2, 3)
     across = across.permute(2, 0, 1).unsqueeze(1)
     # Moments at the ends travel right, those at the begins left: one scan with a mirror image.
-    sums = _scan(torch.stack((end, begin.flip(0)), 1), torch.stack((across, across.flip(0)), 1))
+    sums = scan(torch.stack((end, begin.flip(0)), 1), torch.stack((across, across.flip(0)), 1))
     arriving = torch.cat((torch.zeros_like(sums[:1]), sums[:-1]))
     from_left, from_right = arriving.unbind(1)
     return torch.stack((from_left, from_right.flip(0))).permute(2, 0, 3, 4, 1).contiguous()
-
-
-def _cumsum(terms: Tensor) -> Tensor:
-    """Running sums along the last dimension, also where CUDA's are refused as not repeatable."""
-    if not torch.are_deterministic_algorithms_enabled():
-        return terms.cumsum(-1)
-    columns = terms.movedim(-1, 0)
-    return _scan(columns, torch.ones_like(columns)).movedim(0, -1)
-
-
-def _scan(terms: Tensor, decays: Tensor) -> Tensor:
-    """y_b = terms_b + decays_b y_(b-1) along the first dimension.
-
-    Every two steps are joined into one, until few are left.
-    """
-    length = len(terms)
-    if length <= 4:
-        result = [terms[0]]
-        for term, decay in zip(terms[1:], decays[1:], strict=True):
-            result.append(torch.addcmul(term, decay, result[-1]))
-        return torch.stack(result)
-    second, second_decays = terms[1::2], decays[1::2]
-    first, first_decays = terms[: len(second) * 2 : 2], decays[: len(second) * 2 : 2]
-    sums = torch.empty_like(terms)
-    sums[1::2] = _scan(
-        torch.addcmul(second, second_decays, first), no_denormals_(second_decays * first_decays)
-    )
-    sums[0] = terms[0]
-    sums[2::2] = torch.addcmul(terms[2::2], decays[2::2], sums[1 : length - 1 : 2])
-    return sums
