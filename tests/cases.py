@@ -17,13 +17,17 @@ from imbalanced_losses import (
     LossWarmupWrapper,
     PairwiseAUCLoss,
     PAUCAtBudgetLoss,
+    PrecisionAtRecallLoss,
+    RecallAtPrecisionLoss,
     RecallAtQuantileLoss,
     SigmoidFocalLoss,
     SmoothAPLoss,
     SoftmaxFocalLoss,
+    TPRAtFPRLoss,
     functional,
 )
 from imbalanced_losses.losses._ranking import RankingLoss
+from imbalanced_losses.losses.operating_point import OperatingPointLoss
 
 IGNORED = -100
 RANKING = (SmoothAPLoss, RecallAtQuantileLoss, PAUCAtBudgetLoss, PairwiseAUCLoss)
@@ -66,6 +70,10 @@ class Case:
     @property
     def ranks(self) -> bool:
         return isinstance(self.loss, type) and issubclass(self.loss, RankingLoss)
+
+    @property
+    def subsamples(self) -> bool:
+        return self.ranks and not issubclass(self.loss, OperatingPointLoss)
 
     @property
     def mixes(self) -> bool:
@@ -162,6 +170,11 @@ CASES = {
     "pairwise_auc-logistic": Case(
         PairwiseAUCLoss, "multi_hot", {"surrogate": "logistic", "temperature": 0.3}
     ),
+    "recall_at_precision": Case(RecallAtPrecisionLoss, "index", {"precision": 0.6}),
+    "precision_at_recall": Case(
+        PrecisionAtRecallLoss, "multi_hot", {"recall": 0.7, "surrogate": "hinge"}
+    ),
+    "tpr_at_fpr": Case(TPRAtFPRLoss, "binary", {"fpr": 0.2, "temperature": 0.5}),
     "eight_lines": Case(PlainAUCLoss, "index", {"temperature": 0.3}),
     "eight_lines-multi_hot": Case(PlainAUCLoss, "multi_hot", {"temperature": 0.3}),
     "warmup": Case(permanent_mix, "index", {"queue_size": 20}),
@@ -193,8 +206,8 @@ def state(loss: nn.Module) -> dict[str, Tensor]:
 
 def remembered(loss: nn.Module) -> list[object]:
     """What the ranking losses in a module hold of earlier batches, as numbers."""
-    queues = [part.queue.rows for part in loss.modules() if isinstance(part, RankingLoss)]
-    return copy.deepcopy(queues)
+    ranking = [part for part in loss.modules() if isinstance(part, RankingLoss)]
+    return copy.deepcopy([(part.queue.rows, part.own) for part in ranking])
 
 
 def assert_same(actual, expected) -> None:

@@ -16,6 +16,7 @@ DYNAMIC = [
     "pauc-trapezoid",
     "pauc-pairwise",
     "pairwise_auc",
+    "tpr_at_fpr",
     "sigmoid_focal",
     "logit_adjusted",
     "ldam",

@@ -39,9 +39,9 @@ SIGNATURES = {
     PAUCAtBudgetLoss: "num_classes, alpha=0.0, beta=0.005, surrogate='trapezoid', n_knots=2, "
     f"tau_scale='iqr', pos_numerator='pool', budget_basis='fpr', {SHARED.format(0.1)}"
     "quantile_interpolation='higher', max_pool_size=None, *, scores='logits'",
-    LossWarmupWrapper: "warmup_loss, main_loss, warmup_epochs=0, temp_start=None, temp_end=None, "
     PairwiseAUCLoss: "num_classes, surrogate='squared_hinge', margin=1.0, "
     f"{SHARED.format(1.0)}max_pool_size=None, *, scores='logits'",
+    LossWarmupWrapper: "warmup_loss, main_loss, warmup_epochs=0, temp_start=None, temp_end=None, "
     "temp_decay_steps=10000, *, blend_epochs=0, warmup_steps=None, blend_steps=None, "
     "final_main_weight=1.0, reset_queue_each_epoch=False, gather_distributed=None",
     SigmoidFocalLoss.forward: "self, inputs, targets, *, sample_weight=None",
@@ -258,6 +258,8 @@ def test_gathering_without_a_process_group_is_refused(case):
         ("pauc-pairwise", "aot_eager", {}),
         ("pairwise_auc", "inductor", {}),
         ("pairwise_auc-logistic", "aot_eager", {}),
+        ("recall_at_precision", "inductor", {}),
+        ("precision_at_recall", "aot_eager", {}),
         ("softmax_focal-dense", "aot_eager", {}),
         ("softmax_focal-probabilities", "aot_eager", {}),
         ("sigmoid_focal-soft", "aot_eager", {}),

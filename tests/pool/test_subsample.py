@@ -124,7 +124,7 @@ def test_the_draw_decides():
     assert not torch.equal(drawn(pool, 40, 3).scores, drawn(pool, 40, 4).scores)
 
 
-@every(ranks=True)
+@every(subsamples=True)
 def test_a_pool_that_fits_is_left_as_it_is(case):
     """Empty slots of the queue do not count, and nobody is warned."""
     capped, free = case.build(queue_size=60, max_pool_size=30), case.build(queue_size=60)
@@ -133,7 +133,7 @@ def test_a_pool_that_fits_is_left_as_it_is(case):
         torch.testing.assert_close(step(capped, *batch), step(free, *batch))
 
 
-@every(ranks=True)
+@every(subsamples=True)
 @quiet
 def test_a_capped_loss_resumes_bit_for_bit_and_has_the_same_queue(case):
     capped, free = case.build(max_pool_size=24), case.build()

@@ -42,6 +42,7 @@ VARIANTS = {
     f"{name}: {words}": (case, settings)
     for name, case in CASES.items()
     for words, settings in SETTINGS["pooled" if case.ranks or case.mixes else "pointwise"].items()
+    if case.subsamples or case.mixes or "max_pool_size" not in settings
 }
 
 # Rows of each rank, and what is done to the labels of some ranks.

@@ -17,6 +17,7 @@ from cases import state
 from imbalanced_losses import (
     LossWarmupWrapper,
     PAUCAtBudgetLoss,
+    RecallAtPrecisionLoss,
     RecallAtQuantileLoss,
     SmoothAPLoss,
     SoftmaxFocalLoss,
@@ -43,6 +44,7 @@ LOSSES: dict[str, Callable[[], nn.Module]] = {
     "pauc, pairwise, subsampled": lambda: PAUCAtBudgetLoss(
         CLASSES, beta=0.4, surrogate="pairwise", queue_size=40, max_pool_size=30
     ),
+    "recall at precision": lambda: RecallAtPrecisionLoss(CLASSES, 0.5, 40, dual_rate=0.3),
     "wrapper, epochs": lambda: wrapped(
         SmoothAPLoss(CLASSES, 40), warmup_epochs=1, blend_epochs=1, reset_queue_each_epoch=True
     ),
@@ -53,7 +55,14 @@ LOSSES: dict[str, Callable[[], nn.Module]] = {
         PAUCAtBudgetLoss(CLASSES, beta=0.4, queue_size=40), warmup_steps=5, blend_epochs=2
     ),
 }
-ON_TWO = ["smooth_ap, subsampled", "recall", "pauc", "wrapper, epochs", "wrapper, steps"]
+ON_TWO = [
+    "smooth_ap, subsampled",
+    "recall",
+    "pauc",
+    "recall at precision",
+    "wrapper, epochs",
+    "wrapper, steps",
+]
 
 
 class Run:

@@ -4,6 +4,11 @@ from imbalanced_losses.losses.asymmetric import AsymmetricLoss
 from imbalanced_losses.losses.focal import SigmoidFocalLoss, SoftmaxFocalLoss
 from imbalanced_losses.losses.ldam import LDAMLoss
 from imbalanced_losses.losses.logit_adjusted import LogitAdjustedLoss, adjust_logits, choose_tau
+from imbalanced_losses.losses.operating_point import (
+    PrecisionAtRecallLoss,
+    RecallAtPrecisionLoss,
+    TPRAtFPRLoss,
+)
 from imbalanced_losses.losses.pairwise_auc import PairwiseAUCLoss
 from imbalanced_losses.losses.pauc_at_budget import PAUCAtBudgetLoss
 from imbalanced_losses.losses.recall_at_quantile import RecallAtQuantileLoss
@@ -15,10 +20,13 @@ __all__ = [
     "LogitAdjustedLoss",
     "PAUCAtBudgetLoss",
     "PairwiseAUCLoss",
+    "PrecisionAtRecallLoss",
+    "RecallAtPrecisionLoss",
     "RecallAtQuantileLoss",
     "SigmoidFocalLoss",
     "SmoothAPLoss",
     "SoftmaxFocalLoss",
     "adjust_logits",
     "choose_tau",
+    "TPRAtFPRLoss",
 ]

@@ -167,6 +167,8 @@ class RankingLoss(Loss):
         # Tensors, so that a new temperature or draw at every step does not recompile a loss.
         self.tau = torch.zeros((), dtype=torch.float64, device="cpu")
         self.draws = torch.zeros((), dtype=torch.int64, device="cpu")
+        # What a subclass learns beside the queue, in float64 and of a fixed shape.
+        self.own = torch.zeros(0, dtype=torch.float64, device="cpu")
         self.temperature = temperature
         self._freezes = 0
         self._has_warned = False
@@ -244,7 +246,7 @@ class RankingLoss(Loss):
             self._freezes -= 1
 
     def get_extra_state(self) -> Tensor:
-        """Temperature, draws and queue as bytes, in one tensor that any checkpoint can hold."""
+        """All that is remembered as bytes, in one tensor that any checkpoint can hold."""
         rows = self.queue.rows
         head = (
             _VERSION,
@@ -255,6 +257,7 @@ class RankingLoss(Loss):
             self._temperature,
         )
         numbers = torch.tensor(head, dtype=torch.float64, device="cpu")
+        numbers = torch.cat((numbers, self.own.cpu().view(-1)))
         return torch.cat((numbers.view(torch.uint8), self.queue.packed()))
 
     def set_extra_state(self, state: Tensor) -> None:
@@ -263,11 +266,12 @@ class RankingLoss(Loss):
         head = _head_of(state)
         dtype = _DTYPES.get(head.get("itemsize", 0))
         size = int(head.get("queue_size", 0))
+        start = 8 * (len(_HEAD) + self.own.numel())
         if (
             dtype is None
             or head["version"] != _VERSION
             or head["num_classes"] != classes
-            or len(state) != 8 * len(_HEAD) + packed_bytes(classes, size, dtype)
+            or len(state) != start + packed_bytes(classes, size, dtype)
         ):
             found = f"num_classes={head['num_classes']:g}" if head else "another object"
             raise ValueError(
@@ -275,7 +279,9 @@ class RankingLoss(Loss):
                 f"{classes}: it is of {found} or of another version. Build the loss as it was, or "
                 "remove its key '_extra_state' and load with strict=False to start afresh."
             )
-        self.queue.unpack(state[8 * len(_HEAD) :].cpu(), size, dtype)
+        self.queue.unpack(state[start:].cpu(), size, dtype)
+        own = state[8 * len(_HEAD) : start].cpu().clone().view(torch.float64)
+        self.own.copy_(own.view_as(self.own))
         self.draws.fill_(head["draws"])
         self.temperature = head["temperature"]
 
@@ -294,6 +300,7 @@ class RankingLoss(Loss):
         self.queue.to(device)
         with torch.inference_mode(False):
             self.tau, self.draws = self.tau.to(device), self.draws.to(device)
+            self.own = self.own.to(device)
 
     def _outcome(
         self,
@@ -339,11 +346,12 @@ class RankingLoss(Loss):
 
     def _refuse_recomputation(self, live: Rows) -> None:
         """Raise inside a backward pass, where the pool of the first call is gone."""
-        remembers = self.queue.size or self.settings.max_pool_size is not None
+        settings, queue, own = self.settings, self.queue, self.own
+        remembers = queue.size or own.numel() or settings.max_pool_size is not None
         if remembers and is_in_backward(live.scores):
             raise RuntimeError(
                 f"{type(self).__name__} was called from inside a backward pass, as activation "
-                "checkpointing does to compute a part again. Its queue holds the batch by now, so "
+                "checkpointing does to compute a part again. Its state holds the batch by now, so "
                 "the second loss would not be the first. Call the loss outside of "
                 "torch.utils.checkpoint (it keeps little for its backward pass), or inside "
                 "`with loss.frozen_queue():`."
