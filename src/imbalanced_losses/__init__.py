@@ -15,9 +15,9 @@ from imbalanced_losses.losses import (
     SigmoidFocalLoss,
     SmoothAPLoss,
     SoftmaxFocalLoss,
+    TPRAtFPRLoss,
     adjust_logits,
     choose_tau,
-    TPRAtFPRLoss,
 )
 from imbalanced_losses.mixing import MixedLoss
 from imbalanced_losses.samplers import ClassBalancedSampler, StratifiedBatchSampler
@@ -41,8 +41,8 @@ __all__ = [
     "SmoothAPLoss",
     "SoftmaxFocalLoss",
     "StratifiedBatchSampler",
-    "adjust_logits",
     "TPRAtFPRLoss",
+    "adjust_logits",
     "all_gather_no_grad",
     "all_gather_with_grad",
     "calibration",

@@ -26,7 +26,7 @@ __all__ = [
     "SigmoidFocalLoss",
     "SmoothAPLoss",
     "SoftmaxFocalLoss",
+    "TPRAtFPRLoss",
     "adjust_logits",
     "choose_tau",
-    "TPRAtFPRLoss",
 ]
