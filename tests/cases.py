@@ -145,6 +145,7 @@ CASES = {
     "smooth_ap": Case(SmoothAPLoss, "index", {"temperature": 0.1}),
     "smooth_ap-log_odds": Case(SmoothAPLoss, "index", {"temperature": 0.1, "scores": "log_odds"}),
     "smooth_ap-binary": Case(SmoothAPLoss, "binary", {"temperature": 0.1}),
+    "smooth_ap-std": Case(SmoothAPLoss, "index", {"temperature": 0.2, "tau_scale": "std"}),
     "smooth_ap-multi_hot": Case(SmoothAPLoss, "multi_hot", {"temperature": 0.1}),
     "recall": Case(RecallAtQuantileLoss, "index", {"quantile": 0.3, "temperature": 0.1}),
     "recall-multi_hot": Case(
@@ -152,7 +153,15 @@ CASES = {
         "multi_hot",
         {"quantile": 0.25, "temperature": 0.1, "quantile_interpolation": "linear"},
     ),
+    "recall-moving": Case(
+        RecallAtQuantileLoss,
+        "index",
+        {"quantile": 0.3, "temperature": 0.2, "tau_scale": "iqr", "threshold_gradient": True},
+    ),
     "pauc-trapezoid": Case(PAUCAtBudgetLoss, "index", {"beta": 0.5, "n_knots": 3}),
+    "pauc-trapezoid-moving": Case(
+        PAUCAtBudgetLoss, "multi_hot", {"beta": 0.5, "n_knots": 3, "threshold_gradient": True}
+    ),
     "pauc-population-log_odds": Case(
         PAUCAtBudgetLoss,
         "index",

@@ -8,6 +8,7 @@ only carry the gradient.
 """
 
 import math
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -54,9 +55,10 @@ class Value(NamedTuple):
 INVALID = Value(torch.tensor(math.nan, dtype=torch.float64), False)
 
 
-def smooth_ap(pool: Class, temperature: float = 0.01) -> Value:
+def smooth_ap(pool: Class, temperature: float = 0.01, tau_scale: str = "none") -> Value:
     if not pool.positives or not pool.negatives:
         return INVALID
+    temperature = temperature * unit_of(pool, tau_scale)
 
     def soft_rank(i: int, rows: list[int]) -> Tensor:
         others = [j for j in rows if j != i]
@@ -72,12 +74,20 @@ def recall_at_quantile(
     quantile: float = 0.005,
     temperature: float = 0.01,
     quantile_interpolation: str = "higher",
+    tau_scale: str = "none",
+    threshold_gradient: bool = False,
 ) -> Value:
     if not pool.positives:
         return INVALID
-    scores = pool.scores[pool.rows(lambda _: True)]
-    threshold = quantile_of(scores, 1 - quantile, quantile_interpolation)
-    terms = [torch.sigmoid((pool.scores[i] - threshold) / temperature) for i in pool.positives]
+    everyone = pool.rows(lambda _: True)
+    threshold = quantile_of(pool.scores[everyone], 1 - quantile, quantile_interpolation)
+    tau = temperature * unit_of(pool, tau_scale)
+    moving = moving_threshold(threshold, pool, everyone, tau) if threshold_gradient else threshold
+
+    def term(i: int) -> Tensor:
+        return torch.sigmoid((pool.scores[i] - (moving if pool.live[i] else threshold)) / tau)
+
+    terms = [term(i) for i in pool.positives]
     return weighted_mean(terms, pool.weight[pool.positives])
 
 
@@ -92,6 +102,7 @@ def pauc_at_budget(
     budget_basis: str = "fpr",
     temperature: float = 0.1,
     quantile_interpolation: str = "higher",
+    threshold_gradient: bool = False,
 ) -> Value:
     iid_negatives = [j for j in pool.negatives if pool.iid[j]]
     iid_rows = pool.rows(lambda i: pool.iid[i])
@@ -99,7 +110,8 @@ def pauc_at_budget(
     if not iid_negatives or not numerator:
         return INVALID
 
-    reference = pool.scores[iid_negatives if budget_basis == "fpr" else iid_rows]
+    reference_rows = iid_negatives if budget_basis == "fpr" else iid_rows
+    reference = pool.scores[reference_rows]
 
     def threshold(rate: float) -> Tensor:
         return quantile_of(reference, 1 - rate, quantile_interpolation)
@@ -111,20 +123,24 @@ def pauc_at_budget(
         return INVALID
     tau = temperature * scale
 
-    def pairwise_term(score: Tensor) -> Tensor:
-        return torch.sigmoid((score - pool.scores[band]) / tau).mean()
+    def pairwise_term(i: int) -> Tensor:
+        return torch.sigmoid((pool.scores[i] - pool.scores[band]) / tau).mean()
 
     knots = [threshold(alpha + (beta - alpha) * k / (n_knots - 1)) for k in range(n_knots)]
     knot_weights = [0.5 if k in (0, n_knots - 1) else 1.0 for k in range(n_knots)]
 
-    def trapezoid_term(score: Tensor) -> Tensor:
+    moving = [moving_threshold(t, pool, reference_rows, tau) for t in knots]
+
+    def trapezoid_term(i: int) -> Tensor:
+        seen = moving if threshold_gradient and pool.live[i] else knots
         parts = [
-            w * torch.sigmoid((score - t) / tau) for t, w in zip(knots, knot_weights, strict=True)
+            w * torch.sigmoid((pool.scores[i] - t) / tau)
+            for t, w in zip(seen, knot_weights, strict=True)
         ]
         return torch.stack(parts).sum() / sum(knot_weights)
 
     term = pairwise_term if surrogate == "pairwise" else trapezoid_term
-    terms = [term(pool.scores[i]) for i in numerator]
+    terms = [term(i) for i in numerator]
     diagnostics = {
         "t_alpha": float(t_alpha),
         "t_beta": float(t_beta),
@@ -163,6 +179,42 @@ def weighted_mean(terms: list[Tensor], weight: Tensor) -> Value:
 
 def quantile_of(values: Tensor, level: float, interpolation: str) -> Tensor:
     return torch.quantile(values.detach(), level, interpolation=interpolation)
+
+
+def unit_of(pool: Class, tau_scale: str) -> float:
+    """What a temperature is a share of; 1 where the scores have no spread."""
+    scores = pool.scores.detach()[pool.rows(lambda _: True)].tolist()
+    if tau_scale == "std":
+        spread = statistics.pstdev(scores)
+    elif tau_scale == "iqr":
+        values = torch.tensor(scores, dtype=torch.float64)
+        spread = float(quantile_of(values, 0.75, "linear") - quantile_of(values, 0.25, "linear"))
+    else:
+        return 1.0
+    return spread if spread > 1e-12 else 1.0
+
+
+def kernel_weights(threshold: Tensor, scores: list[Tensor], tau: float) -> list[Tensor]:
+    """sigma'((s - threshold) / tau) over its sum, by exponents taken from the largest."""
+    away = [(score - threshold) / tau for score in scores]
+    logs = [torch.nn.functional.logsigmoid(x) + torch.nn.functional.logsigmoid(-x) for x in away]
+    top = max(log.item() for log in logs)
+    kernels = [torch.exp(log - top) for log in logs]
+    return [kernel / sum(kernels) for kernel in kernels]
+
+
+def moving_threshold(threshold: Tensor, pool: Class, rows: list[int], tau: float) -> Tensor:
+    """The same number, whose derivative in the score of a live row is the weight of its kernel."""
+    scores = [pool.scores[j] for j in rows if pool.live[j]]
+    moved = (
+        [
+            weight.detach() * (score - score.detach())
+            for weight, score in zip(kernel_weights(threshold, scores, tau), scores, strict=True)
+        ]
+        if scores
+        else []
+    )
+    return threshold + sum(moved)
 
 
 def log_odds(logits: Tensor) -> Tensor:

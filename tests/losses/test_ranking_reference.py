@@ -34,9 +34,10 @@ interpolations = st.sampled_from(["higher", "linear", "lower", "midpoint", "near
 
 
 @st.composite
-def options_of(draw, cls):
+def options_of(draw, cls, tau_scales=("none", "std", "iqr")):
+    scaled = {"tau_scale": draw(st.sampled_from(tau_scales))}
     if cls is SmoothAPLoss:
-        return {"temperature": draw(st.sampled_from([0.01, 0.1, 1.0]))}
+        return {"temperature": draw(st.sampled_from([0.01, 0.1, 1.0])), **scaled}
     if cls is PairwiseAUCLoss:
         return {
             "surrogate": draw(st.sampled_from(["squared_hinge", "logistic"])),
@@ -47,12 +48,15 @@ def options_of(draw, cls):
     if cls is RecallAtQuantileLoss:
         temperature = draw(st.sampled_from([0.01, 0.3]))
         quantile = draw(levels.filter(bool))
+        shared |= {"threshold_gradient": draw(st.booleans()), **scaled}
         return {"quantile": quantile, "temperature": temperature, **shared}
     alpha = draw(levels)
+    surrogate = draw(st.sampled_from(["trapezoid", "pairwise"]))
     return {
         "alpha": alpha,
         "beta": draw(levels.map(lambda width: min(alpha + max(width, 1 / 64), 1.0))),
-        "surrogate": draw(st.sampled_from(["trapezoid", "pairwise"])),
+        "surrogate": surrogate,
+        "threshold_gradient": surrogate == "trapezoid" and draw(st.booleans()),
         "n_knots": draw(st.sampled_from([2, 3, 5])),
         "tau_scale": draw(st.sampled_from(["iqr", "band"])),
         "pos_numerator": draw(st.sampled_from(["pool", "live"])),
@@ -142,7 +146,8 @@ def test_value_and_gradient_are_the_oracles(cls, data):
 @settings(max_examples=40)
 @given(data=st.data())
 def test_float32_is_the_oracle_to_rounding(cls, data):
-    options = data.draw(options_of(cls))
+    # A few scores that lie close make a small unit, in which float32 holds few digits of them.
+    options = data.draw(options_of(cls, tau_scales=("none",)))
     _, batches = data.draw(batches_of(2))
     loss = cls(batches[0][0].shape[1], queue_size=64, **options)
     oracle = reference.RankingLoss(STATISTICS[cls], options, queue_size=64)

@@ -20,10 +20,13 @@ class Selection(NamedTuple):
 
     def mass(self) -> Tensor:
         """The rows' weight inside, 0 outside, `[C, K]`."""
-        weight = self.pool.weight
-        if self.cells is not None:
-            weight = weight.index_select(0, self.cells % max(len(weight), 1)).view_as(self.inside)
-        return self.inside * weight
+        return self.inside * self.of_rows(self.pool.weight)
+
+    def of_rows(self, values: Tensor) -> Tensor:
+        """What these rows have of the pool's `values` `[M]`: `[C, K]`, or `[M]` where K = M."""
+        if self.cells is None:
+            return values
+        return values.index_select(0, self.cells % max(len(values), 1)).view_as(self.inside)
 
     def slope(self, values: Tensor) -> Tensor:
         """A slope of `values` `[C, K]`, 0 outside, in the scores of these rows and 0 in others.

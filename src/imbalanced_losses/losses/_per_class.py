@@ -1,7 +1,7 @@
 """What a statistic of a pool returns for each class, and its way onto autograd's graph."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,9 +32,14 @@ class Statistic:
     `__post_init__` checks them, once.
     """
 
-    # Whether a call returns the slope where the pool wants one. Otherwise autograd finds it, so the
-    # call is made of differentiable operations on `pool.scores`.
-    forms_slope: ClassVar[bool] = False
+    @property
+    def forms_slope(self) -> bool:
+        """Whether a call returns the slope where the pool wants one.
+
+        Otherwise autograd finds it, so the call is made of differentiable operations on
+        `pool.scores`.
+        """
+        return False
 
     def __call__(self, pool: Pool, temperature: Tensor) -> PerClass:
         """The classes' losses for this pool at this temperature `[]`."""

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -21,6 +20,8 @@ from imbalanced_losses.losses._per_class import (
     one_minus_mean,
 )
 from imbalanced_losses.losses._ranking import RankingLoss, ranking_loss
+from imbalanced_losses.losses._spread import TAU_SCALES, scaled
+from imbalanced_losses.losses._threshold import thresholds_of
 
 __all__ = ["RecallAtQuantileLoss", "recall_at_quantile_loss"]
 
@@ -34,11 +35,19 @@ class RecallAtQuantile(Statistic):
 
     quantile: float = 0.005
     quantile_interpolation: str = "higher"
-    forms_slope: ClassVar[bool] = True
+    tau_scale: str = "none"
+    threshold_gradient: bool = False
 
     def __post_init__(self) -> None:
         _checks.settle(self, quantile=_checks.number("quantile", self.quantile, above=0, below=1))
         _checks.one_of("quantile_interpolation", self.quantile_interpolation, INTERPOLATIONS)
+        _checks.one_of("tau_scale", self.tau_scale, TAU_SCALES)
+        _checks.flag("threshold_gradient", self.threshold_gradient)
+
+    @property
+    def forms_slope(self) -> bool:
+        """Not with a moving threshold, whose slope autograd finds."""
+        return not self.threshold_gradient
 
     def __call__(self, pool: Pool, temperature: Tensor) -> PerClass:
         """1 - recall of every class."""
@@ -51,8 +60,12 @@ class RecallAtQuantile(Statistic):
             pool.scores.detach(), pool.valid, levels, self.quantile_interpolation
         )
         theta = theta.nan_to_num(0.0)  # a class without rows
-        found = soft_step(positives.scores - theta, temperature)
-        slopes = step_slope(found, temperature) if pool.wants_slope else None
+        tau = scaled(temperature, pool, self.tau_scale)
+        if self.threshold_gradient:
+            theta = thresholds_of(positives, theta, tau, pool.valid).squeeze(1)
+        tau = tau.view(-1, 1)
+        found = soft_step(positives.scores - theta, tau)
+        slopes = step_slope(found, tau) if pool.wants_slope else None
         return one_minus_mean(positives, found, slopes)
 
 
@@ -66,28 +79,46 @@ def recall_at_quantile_loss(
     ignore_index: int = -100,
     quantile_interpolation: str = "higher",
     scores: str = "logits",
+    tau_scale: str = "none",
+    threshold_gradient: bool = False,
     sample_weight: Tensor | None = None,
 ) -> Tensor:
     r"""1 - soft recall above the 1 - quantile quantile of all scores, one-vs-rest.
 
     For one class with scores s and positives P,
 
-        theta = quantile(s, 1 - quantile), without gradient,
+        theta = quantile(s, 1 - quantile),
         recall = mean over i in P of sigma((s_i - theta) / tau),
 
     a smooth form of recall at an alert budget (accuracy at the top: Boyd, Cortes, Mohri and
-    Radovanovic, "Accuracy at the Top", NeurIPS 2012).
+    Radovanovic, "Accuracy at the Top", NeurIPS 2012, https://papers.nips.cc/paper/4635-accuracy-at-the-top).
+
+    By default theta carries no gradient, and so positives alone do. Raising every score then counts
+    as progress: the mean predicted probability of a class of 0.5 % ran to .99, and on the training
+    rows of four real data sets of five more weight on this loss lowered the very recall it is made
+    to raise. Take `threshold_gradient=True`, or the pairwise surrogate of `pauc_at_budget_loss`.
+
+    With `threshold_gradient=True` the value is the same to the last bit, and theta has the
+    derivative w_j in the score of row j that a kernel estimate of the quantile has,
+
+        w_j = K((s_j - theta) / tau) / sum over l of K((s_l - theta) / tau),    K = sigma',
+
+    with l over the valid rows that carry gradient (Mackey, Luo and Eban, "Constrained
+    Classification and Ranking via Quantiles", 2018, https://arxiv.org/abs/1803.00067). The gradient
+    then sums to zero. A second derivative is that of this gradient, w and theta moving.
 
     Args:
         logits: `[N, C]`, or `[N]` for a binary problem; any floating dtype. Computed in float32 or
             float64.
         targets: Class indices `[N]` or `[N, 1]`, 0/1 where C = 1, or multi-hot `[N, C]`.
         quantile: Share of the rows that raises an alert, in (0, 1).
-        temperature: tau > 0, in units of the score.
+        temperature: tau > 0, in units of the score or of `tau_scale`.
         reduction: `"mean"` or `"sum"` over the valid classes, or `"none"`.
         ignore_index: Rows, or cells of multi-hot targets, with this target do not count.
         quantile_interpolation: `"higher"`, `"linear"`, `"lower"`, `"midpoint"` or `"nearest"`.
         scores: `"logits"` or `"log_odds"`, as in `smooth_ap_loss`.
+        tau_scale: `"none"`, `"std"` or `"iqr"`, as in `smooth_ap_loss`.
+        threshold_gradient: Whether theta carries gradient.
         sample_weight: `[N]`, non-negative, weighs the positives' terms; theta does not see it.
 
     Returns:
@@ -107,7 +138,7 @@ def recall_at_quantile_loss(
         tensor(0.5000)
     """
     return ranking_loss(
-        RecallAtQuantile(quantile, quantile_interpolation),
+        RecallAtQuantile(quantile, quantile_interpolation, tau_scale, threshold_gradient),
         logits,
         targets,
         None,
@@ -126,11 +157,16 @@ class RecallAtQuantileLoss(RankingLoss):
     `queue_size` rows take part in the threshold and, without gradient, in the recall. The pool
     should hold a few times 1 / `quantile` rows.
 
+    By default the gradient reaches positives only, which raising every score serves: more weight on
+    this loss lowered its own goal on the training rows of four real data sets of five. Take
+    `threshold_gradient=True`, or `PAUCAtBudgetLoss(surrogate="pairwise")`.
+
     Args:
         num_classes: C; 1 for binary problems.
         quantile: Share of the rows that raises an alert, in (0, 1).
         queue_size: Rows of earlier batches in the pool; 0 for none.
-        temperature: tau > 0, the width of the soft step in units of the score. Also a property.
+        temperature: tau > 0, the width of the soft step in units of the score or of `tau_scale`.
+            Also a property.
         reduction: `"mean"` or `"sum"` over the valid classes, or `"none"`.
         ignore_index: Rows, or cells of multi-hot targets, with this target do not count.
         update_queue_in_eval: Whether `eval()` mode writes to the queue; it is frozen otherwise.
@@ -139,6 +175,11 @@ class RecallAtQuantileLoss(RankingLoss):
             `"linear"`, `"lower"`, `"midpoint"` or `"nearest"`, as in `torch.quantile`.
         max_pool_size: As in `SmoothAPLoss`. Mind that a subsample shifts the threshold.
         scores: `"logits"` or `"log_odds"`, as in `SmoothAPLoss`.
+        tau_scale: `"none"`, `"std"` or `"iqr"`, as in `SmoothAPLoss`.
+        threshold_gradient: Whether the threshold of the live positives moves with the live rows
+            around it, so that the gradient sums to zero. The value is the same either way. Queued
+            positives push no threshold, for their own scores do not move either; and where no live
+            row of a class is valid, its threshold stands still.
 
     Raises:
         TypeError: For a setting of a wrong type.
@@ -154,6 +195,8 @@ class RecallAtQuantileLoss(RankingLoss):
 
     quantile = Setting[float]("statistic")
     quantile_interpolation = Setting[str]("statistic")
+    tau_scale = Setting[str]("statistic")
+    threshold_gradient = Setting[bool]("statistic")
 
     def __init__(
         self,
@@ -169,9 +212,11 @@ class RecallAtQuantileLoss(RankingLoss):
         max_pool_size: int | None = None,
         *,
         scores: str = "logits",
+        tau_scale: str = "none",
+        threshold_gradient: bool = False,
     ) -> None:
         super().__init__(
-            RecallAtQuantile(quantile, quantile_interpolation),
+            RecallAtQuantile(quantile, quantile_interpolation, tau_scale, threshold_gradient),
             num_classes,
             queue_size=queue_size,
             temperature=temperature,

@@ -7,11 +7,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from imbalanced_losses import _checks
 from imbalanced_losses._ops.soft_counts import soft_counts
 from imbalanced_losses._pool.pool import Pool
 from imbalanced_losses._pool.select import select
+from imbalanced_losses.losses._module import Setting
 from imbalanced_losses.losses._per_class import PerClass, Statistic, by_size, shares_of
 from imbalanced_losses.losses._ranking import RankingLoss, ranking_loss
+from imbalanced_losses.losses._spread import TAU_SCALES, scaled
 
 __all__ = ["SmoothAPLoss", "smooth_ap_loss"]
 
@@ -26,19 +29,23 @@ class SmoothAP(Statistic):
     A class is valid with at least one positive and one negative.
     """
 
+    tau_scale: str = "none"
     forms_slope: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        _checks.one_of("tau_scale", self.tau_scale, TAU_SCALES)
 
     def __call__(self, pool: Pool, temperature: Tensor) -> PerClass:
         """1 - AP of every class."""
-        return by_size(pool, partial(_smooth_ap, temperature=temperature), padding=_PADDING)
+        group = partial(_smooth_ap, temperature=temperature, tau_scale=self.tau_scale)
+        return by_size(pool, group, padding=_PADDING)
 
 
-def _smooth_ap(pool: Pool, temperature: Tensor) -> PerClass:
+def _smooth_ap(pool: Pool, temperature: Tensor, tau_scale: str) -> PerClass:
     positives = select(pool, pool.positive)
+    tau = scaled(temperature, pool, tau_scale)
     members = torch.stack((pool.valid, pool.positive), 1).to(pool.scores.dtype)
-    counts, pull = soft_counts(
-        positives.scores, pool.scores, members, temperature, movable=pool.first_live
-    )
+    counts, pull = soft_counts(positives.scores, pool.scores, members, tau, movable=pool.first_live)
     # A row counts itself as sigma(0) = 1/2 where its own rank is 1.
     rank, rank_among_positives = (counts + 0.5).unbind(1)
     rows, positive_rows = members.sum(2).unbind(1)
@@ -60,6 +67,7 @@ def smooth_ap_loss(
     reduction: str = "mean",
     ignore_index: int = -100,
     scores: str = "logits",
+    tau_scale: str = "none",
     sample_weight: Tensor | None = None,
 ) -> Tensor:
     r"""1 - Smooth-AP of the batch, one-vs-rest for every class.
@@ -74,15 +82,22 @@ def smooth_ap_loss(
     "Smooth-AP: Smoothing the Path Towards Large-Scale Image Retrieval", ECCV 2020, https://arxiv.org/abs/2007.12163).
     Computed to rounding in O(M log M).
 
+    It helps models that cannot express the posterior, linear ones and very small ones, and there
+    mixed with cross-entropy; it takes the place of a trained cross-entropy nowhere.
+
     Args:
         logits: `[N, C]`, or `[N]` for a binary problem; any floating dtype. Computed in float32 or
             float64.
         targets: Class indices `[N]` or `[N, 1]`, 0/1 where C = 1, or multi-hot `[N, C]`.
-        temperature: tau > 0, in units of the score.
+        temperature: tau > 0, in units of the score or of `tau_scale`.
         reduction: `"mean"` or `"sum"` over the valid classes, or `"none"`.
         ignore_index: Rows, or cells of multi-hot targets, with this target do not count.
         scores: `"logits"`, or `"log_odds"` to rank z_c - logsumexp of the other logits, the
             log-odds of the softmax probability.
+        tau_scale: What the temperature is a share of: nothing (`"none"`), or the standard deviation
+            (`"std"`) or inter-quartile range (`"iqr"`) of the pool's valid scores in each class,
+            without gradient, so that the scale of the scores changes nothing; 0.2 of `"std"` is a
+            good start. Where all scores are equal the temperature is taken as it is.
         sample_weight: `[N]`, non-negative, weighs the positives' terms; ranks do not see it.
 
     Returns:
@@ -100,7 +115,7 @@ def smooth_ap_loss(
         tensor(0.1667)
     """
     return ranking_loss(
-        SmoothAP(),
+        SmoothAP(tau_scale),
         logits,
         targets,
         None,
@@ -119,10 +134,15 @@ class SmoothAPLoss(RankingLoss):
     `queue_size` rows take part in the ranks, without gradient. Cost O(M log M) in time and O(M) in
     memory for a pool of M rows.
 
+    For linear and very small models, mixed with cross-entropy: it takes the place of a trained
+    cross-entropy nowhere. `temperature=0.2, tau_scale="std"` suits the logits of any model; the
+    default temperature has no gradient to speak of where logits spread over tens.
+
     Args:
         num_classes: C; 1 for binary problems.
         queue_size: Rows of earlier batches in the pool; 0 for none.
-        temperature: tau > 0, the width of the soft step in units of the score. Also a property.
+        temperature: tau > 0, the width of the soft step in units of the score or of `tau_scale`.
+            Also a property.
         reduction: `"mean"` or `"sum"` over the valid classes, or `"none"`.
         ignore_index: Rows, or cells of multi-hot targets, with this target do not count.
         update_queue_in_eval: Whether `eval()` mode writes to the queue; it is frozen otherwise.
@@ -133,6 +153,10 @@ class SmoothAPLoss(RankingLoss):
             not touched. Warns the first time.
         scores: `"logits"`, or `"log_odds"` to rank the log-odds of the softmax probability,
             z_c - logsumexp of the other logits.
+        tau_scale: What the temperature is a share of: nothing (`"none"`), or the standard deviation
+            (`"std"`) or inter-quartile range (`"iqr"`) of the pool's valid scores in each class,
+            without gradient, so that the scale of the scores changes nothing. Where all scores are
+            equal, as at some initialisations, the temperature is taken as it is.
 
     Raises:
         TypeError: For a setting of a wrong type.
@@ -146,6 +170,8 @@ class SmoothAPLoss(RankingLoss):
         tensor(0.1667)
     """
 
+    tau_scale = Setting[str]("statistic")
+
     def __init__(
         self,
         num_classes: int,
@@ -158,9 +184,10 @@ class SmoothAPLoss(RankingLoss):
         max_pool_size: int | None = None,
         *,
         scores: str = "logits",
+        tau_scale: str = "none",
     ) -> None:
         super().__init__(
-            SmoothAP(),
+            SmoothAP(tau_scale),
             num_classes,
             queue_size=queue_size,
             temperature=temperature,
