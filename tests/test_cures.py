@@ -1,5 +1,10 @@
 """Temperatures as a share of the spread, and thresholds that carry gradient."""
 
+import copy
+import inspect
+import pickle
+import re
+
 import pytest
 import torch
 from torch import Tensor
@@ -243,15 +248,112 @@ def test_the_second_derivative_is_that_of_the_gradient_as_written(cls, options, 
     torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-12)
 
 
-def test_settings_of_the_cures_are_checked_and_can_be_read() -> None:
+def test_settings_of_the_cures_can_be_read_and_assigned() -> None:
     assert SmoothAPLoss(1, tau_scale="iqr").tau_scale == "iqr"
     assert "tau_scale='std'" in repr(RecallAtQuantileLoss(1, tau_scale="std"))
-    assert PAUCAtBudgetLoss(1, threshold_gradient=True).threshold_gradient is True
-    for cls in (SmoothAPLoss, RecallAtQuantileLoss):
-        with pytest.raises(ValueError, match="tau_scale must be one of 'none', 'std', 'iqr'"):
-            cls(1, tau_scale="range")
-    for cls in (RecallAtQuantileLoss, PAUCAtBudgetLoss):
-        with pytest.raises(TypeError, match="threshold_gradient must be True or False"):
-            cls(1, threshold_gradient=1)
+    loss = PAUCAtBudgetLoss(1, threshold_gradient=True)
+    assert loss.threshold_gradient is True
     with pytest.raises(ValueError, match='threshold_gradient=True needs surrogate="trapezoid"'):
-        PAUCAtBudgetLoss(1, surrogate="pairwise", threshold_gradient=True)
+        loss.surrogate = "pairwise"
+    loss.threshold_gradient = False
+    loss.surrogate = "pairwise"
+
+
+def train(loss, scale: float, steps: int) -> None:
+    """Steps on scores whose unit is `scale`; the positives are not on top."""
+    for seed in range(steps):
+        logits, targets = batch(seed)
+        logits[targets >= 0, targets[targets >= 0]] -= 3
+        leaf = (scale * logits).requires_grad_()
+        (0.01 * loss(leaf, targets)).backward()
+        loss.line = inspect.currentframe().f_lineno - 1
+
+
+DEAD = {
+    "smooth_ap": (SmoothAPLoss(3), 'Pass tau_scale="std"'),
+    "recall": (RecallAtQuantileLoss(3), 'temperature=0.01 is too small .* Pass tau_scale="std"'),
+    "moving": (RecallAtQuantileLoss(3, threshold_gradient=True), "Pass tau_scale"),
+    "trapezoid": (PAUCAtBudgetLoss(3, temperature=1e-6), "of tau_scale='iqr' .* Assign a larger"),
+}
+
+
+@pytest.mark.parametrize(("loss", "words"), DEAD.values(), ids=DEAD)
+def test_a_gradient_that_stays_dead_is_said_once_at_the_users_line(loss, words) -> None:
+    loss, scale = copy.deepcopy(loss), 1e8
+    before = set(loss.state_dict())
+    train(loss, scale, 50)
+    with pytest.warns(UserWarning, match=words) as caught:
+        train(loss, scale, 1)
+    assert len(caught) == 1
+    assert (caught[0].filename, caught[0].lineno) == (__file__, loss.line)
+    spread = float(re.search(r"deviation\) is ([\d.e+]+)", str(caught[0].message))[1])
+    assert 0.5 * scale < spread < 2 * scale
+    train(loss, scale, 60)
+    assert set(loss.state_dict()) == before
+
+
+def healed(loss) -> None:
+    train(loss, 1e8, 45)
+    loss.temperature = 1e8
+    train(loss, 1e8, 1)
+    loss.temperature = 0.01
+    train(loss, 1e8, 49)
+    loss.temperature = 1e8
+    train(loss, 1e8, 1)
+
+
+def near_its_goal(loss) -> None:
+    for _ in range(60):
+        scores = torch.arange(24.0)[:, None].requires_grad_()
+        loss(1e4 * scores, (torch.arange(24) >= 20).long()).backward()
+
+
+def without_positives(loss) -> None:
+    for _ in range(60):
+        scores = torch.randn(24, 1, requires_grad=True)
+        loss(1e4 * scores, torch.zeros(24, dtype=torch.long)).backward()
+
+
+def switched_off(loss) -> None:
+    """A weight of 0 in front of the loss, in eval mode, and without a backward pass."""
+    logits, targets = batch()
+    for step in range(180):
+        leaf = logits.clone().requires_grad_()
+        if step < 60:
+            (0 * loss(leaf, targets)).backward()
+        elif step < 120:
+            loss.eval()(1e8 * leaf, targets).backward()
+        else:
+            loss.train()(1e8 * leaf, targets)
+
+
+def diverging(loss) -> None:
+    for _ in range(60):
+        leaf = torch.full((24, 1), torch.nan, requires_grad=True)
+        loss(leaf, torch.arange(24) % 2).backward()
+
+
+@pytest.mark.parametrize(
+    ("classes", "run"),
+    [(3, healed), (1, near_its_goal), (1, without_positives), (3, switched_off), (1, diverging)],
+)
+@pytest.mark.parametrize("cls", [SmoothAPLoss, RecallAtQuantileLoss])
+def test_nothing_is_said_of_a_gradient_that_is_not_dead(cls, classes, run) -> None:
+    """Warnings are errors in this test run."""
+    loss = cls(classes, queue_size=0)
+    run(loss)
+    assert loss._watch.finding is None
+
+
+def test_a_look_at_the_gradient_is_in_nobodys_way() -> None:
+    logits, targets = batch()
+    loss = RecallAtQuantileLoss(3, quantile=1 / 8, temperature=0.3, queue_size=0)
+    leaf = logits.requires_grad_()
+    value = loss(leaf, targets, return_per_class=True)[0]
+    upstream = torch.ones(2, dtype=torch.float64)
+    batched = torch.autograd.grad(value, leaf, upstream, is_grads_batched=True, retain_graph=True)
+    (first,) = torch.autograd.grad(value, leaf, create_graph=True)
+    torch.testing.assert_close(batched[0][1], first)
+    (second,) = torch.autograd.grad(first.square().sum(), leaf)
+    assert second.abs().max() > 0
+    assert pickle.loads(pickle.dumps(loss))._watch.dead_steps == 0

@@ -12,8 +12,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*should not be instantiated:Dep
 
 DYNAMIC = [
     "smooth_ap",
+    "smooth_ap-std",
     "recall",
+    "recall-moving",
     "pauc-trapezoid",
+    "pauc-trapezoid-moving",
     "pauc-pairwise",
     "pairwise_auc",
     "tpr_at_fpr",

@@ -33,12 +33,15 @@ SIGNATURES = {
     "ignore_index=-100, gather_distributed=None",
     AsymmetricLoss: "gamma_neg=4.0, gamma_pos=1.0, clip=0.05, *, reduction='mean', "
     "ignore_index=None, gather_distributed=None",
-    SmoothAPLoss: f"num_classes, {SHARED.format(0.01)}max_pool_size=None, *, scores='logits'",
+    SmoothAPLoss: f"num_classes, {SHARED.format(0.01)}max_pool_size=None, *, scores='logits', "
+    "tau_scale='none'",
     RecallAtQuantileLoss: f"num_classes, quantile=0.005, {SHARED.format(0.01)}"
-    "quantile_interpolation='higher', max_pool_size=None, *, scores='logits'",
+    "quantile_interpolation='higher', max_pool_size=None, *, scores='logits', tau_scale='none', "
+    "threshold_gradient=False",
     PAUCAtBudgetLoss: "num_classes, alpha=0.0, beta=0.005, surrogate='trapezoid', n_knots=2, "
     f"tau_scale='iqr', pos_numerator='pool', budget_basis='fpr', {SHARED.format(0.1)}"
-    "quantile_interpolation='higher', max_pool_size=None, *, scores='logits'",
+    "quantile_interpolation='higher', max_pool_size=None, *, scores='logits', "
+    "threshold_gradient=False",
     PairwiseAUCLoss: "num_classes, surrogate='squared_hinge', margin=1.0, "
     f"{SHARED.format(1.0)}max_pool_size=None, *, scores='logits'",
     LossWarmupWrapper: "warmup_loss, main_loss, warmup_epochs=0, temp_start=None, temp_end=None, "
@@ -90,7 +93,8 @@ BAD_SETTINGS = [
     ("margin", (None, "1"), TypeError),
     ("n_knots", (1, 0), ValueError),
     ("n_knots", (2.0,), TypeError),
-    ("tau_scale", ("std",), ValueError),
+    ("tau_scale", ("range", None), ValueError),
+    ("threshold_gradient", (1, None, "yes"), TypeError),
     ("pos_numerator", ("queue",), ValueError),
     ("budget_basis", ("all",), ValueError),
 ]
@@ -260,6 +264,8 @@ def test_gathering_without_a_process_group_is_refused(case):
         ("pairwise_auc-logistic", "aot_eager", {}),
         ("recall_at_precision", "inductor", {}),
         ("precision_at_recall", "aot_eager", {}),
+        ("recall-moving", "inductor", {}),
+        ("pauc-trapezoid-moving", "aot_eager", {"max_pool_size": 20}),
         ("softmax_focal-dense", "aot_eager", {}),
         ("softmax_focal-probabilities", "aot_eager", {}),
         ("sigmoid_focal-soft", "aot_eager", {}),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from imbalanced_losses import _checks
-from imbalanced_losses._ops.runtime import is_compiling, is_in_backward
+from imbalanced_losses._ops.runtime import is_compiling, is_in_backward, readable
 from imbalanced_losses._pool.pool import Pool, build_pool
 from imbalanced_losses._pool.queue import MemoryQueue, packed_bytes
 from imbalanced_losses._pool.rows import Rows, finite_rows, gather_rows, one_vs_rest
@@ -18,6 +18,7 @@ from imbalanced_losses._warn import warn
 from imbalanced_losses.distributed import describe, failing_together, resolve_gather
 from imbalanced_losses.losses._module import Loss, Setting
 from imbalanced_losses.losses._per_class import Outcome, Statistic, reduce_classes
+from imbalanced_losses.losses._watch import STEPS, GradientWatch
 
 # Form of the state in a checkpoint; the numbers at its head, all float64.
 _VERSION = 1
@@ -172,6 +173,7 @@ class RankingLoss(Loss):
         self.temperature = temperature
         self._freezes = 0
         self._has_warned = False
+        self._watch = GradientWatch()
 
     @property
     def queue_size(self) -> int:
@@ -342,7 +344,11 @@ class RankingLoss(Loss):
             self.queue.push(joined, live_rows, nonfinite)
         # A copy, for the temperature may be assigned between forward and backward.
         temperature = self.tau.to(pool.scores, copy=True)
-        return reduce_classes(statistic, pool, temperature, live.scores, settings.reduction)
+        outcome = reduce_classes(statistic, pool, temperature, live.scores, settings.reduction)
+        if self.training and readable(live.scores):
+            self._warn_of_dead_gradient()
+            self._watch.look(live.scores, outcome, pool)
+        return outcome
 
     def _refuse_recomputation(self, live: Rows) -> None:
         """Raise inside a backward pass, where the pool of the first call is gone."""
@@ -365,6 +371,25 @@ class RankingLoss(Loss):
             f"The pool of {pool.valid.shape[1]} rows is subsampled to max_pool_size={size}, with a "
             "quota for each class; the loss is now a random estimate that over-represents rare "
             "classes. This is said once."
+        )
+
+    def _warn_of_dead_gradient(self) -> None:
+        finding = self._watch.take_finding()
+        if finding is None:
+            return
+        unit = getattr(self.statistic, "tau_scale", None)
+        cure = "Assign a larger temperature."
+        if unit == "none":
+            cure = (
+                'Pass tau_scale="std" and a temperature of about 0.2, which is then a share of '
+                "that spread, or a larger temperature."
+            )
+        warn(
+            f"{type(self).__name__} has had next to no gradient for {STEPS} training steps in a "
+            f"row, although a class's loss is {finding.loss:.3g}. temperature={self.temperature:g}"
+            f"{f' of tau_scale={unit!r}' if unit not in (None, 'none') else ''} is too small for "
+            f"scores whose spread (standard deviation) is {finding.spread:.3g}: the soft step is "
+            f"flat where they are. {cure} This is said once."
         )
 
 
