@@ -11,7 +11,7 @@ from torch import Tensor
 
 import reference
 from cases import FUNCTIONS
-from imbalanced_losses import PAUCAtBudgetLoss, RecallAtQuantileLoss, SmoothAPLoss
+from imbalanced_losses import PAUCAtBudgetLoss, RecallAtQuantileLoss, SmoothAPLoss, metrics
 
 SCALED = {
     f"{name}-{tau_scale}": (cls, {**options, "tau_scale": tau_scale})
@@ -357,3 +357,71 @@ def test_a_look_at_the_gradient_is_in_nobodys_way() -> None:
     (second,) = torch.autograd.grad(first.square().sum(), leaf)
     assert second.abs().max() > 0
     assert pickle.loads(pickle.dumps(loss))._watch.dead_steps == 0
+
+
+BUDGET = 0.02
+
+
+def contested_top(seed: int) -> tuple[Tensor, Tensor]:
+    """2 % positives that share their second mark with two and a half times as many negatives."""
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(3000, 6, generator=generator, dtype=torch.float64)
+    targets = (torch.arange(3000) < 60).long()
+    features[:60, :2] += 1.5
+    features[60:210, 1] += 2.5
+    return torch.cat((features, torch.ones(3000, 1, dtype=torch.float64)), 1), targets
+
+
+def cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
+    return torch.nn.functional.binary_cross_entropy_with_logits(scores, targets.double())
+
+
+def trained_from_the_optimum(features, targets, ratio: float, moving: bool) -> tuple[float, float]:
+    """Recall at the budget, and mean probability, on the training rows of a linear head.
+
+    Trained on cross-entropy and `ratio` times as much of the recall loss, by their gradients on the
+    scores, from the optimum of cross-entropy.
+    """
+    weight = torch.zeros(features.shape[1], dtype=torch.float64, requires_grad=True)
+    newton = torch.optim.LBFGS([weight], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure():
+        newton.zero_grad()
+        value = cross_entropy(features @ weight, targets)
+        value.backward()
+        return value
+
+    newton.step(closure)
+    loss = RecallAtQuantileLoss(
+        1, BUDGET, queue_size=0, temperature=0.2, tau_scale="std", threshold_gradient=moving
+    )
+    adam = torch.optim.Adam([weight], lr=0.05)
+    for _ in range(120 if ratio else 0):
+        scores = features @ weight
+        leaf = scores.detach().requires_grad_()
+        (pointwise,) = torch.autograd.grad(cross_entropy(leaf, targets), leaf)
+        (ranking,) = torch.autograd.grad(loss(leaf, targets), leaf)
+        adam.zero_grad()
+        scores.backward(pointwise + ratio * pointwise.norm() / ranking.norm() * ranking)
+        adam.step()
+    scores = (features @ weight).detach()
+    recall = metrics.recall_at_quantile(scores, targets, quantile=BUDGET)
+    return recall.item(), scores.sigmoid().mean().item()
+
+
+@pytest.mark.parametrize("moving", [False, True], ids=["fixed", "moving"])
+def test_more_weight_serves_the_goal_only_if_the_threshold_moves(moving) -> None:
+    """Positives-only gradients are the fault: they are served by raising every score."""
+    gained = []
+    for seed in range(3):
+        problem = contested_top(seed)
+        before, _ = trained_from_the_optimum(*problem, 0, moving)
+        recall, probability = trained_from_the_optimum(*problem, 10, moving)
+        gained.append(recall - before)
+        assert (probability < 0.05) if moving else (probability > 0.3)
+    if moving:
+        assert min(gained) >= 0
+        assert sum(gained) / 3 > 0.02
+    else:
+        assert max(gained) <= 0
+        assert sum(gained) / 3 < -0.03
