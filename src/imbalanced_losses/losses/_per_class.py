@@ -1,7 +1,7 @@
 """What a statistic of a pool returns for each class, and its way onto autograd's graph."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,6 +25,10 @@ class PerClass(NamedTuple):
     slope: Tensor | None = None  # derivative of the loss in the pool's scores from `first_live` on
     diagnostics: tuple[Tensor, ...] = ()  # [C] each
 
+    def plus_slope(self, more: Tensor) -> "PerClass":
+        """The same with more slope, where there is one."""
+        return self._replace(slope=None if self.slope is None else self.slope + more)
+
 
 class Statistic:
     """What a ranking loss reads off a pool: a frozen dataclass whose fields are its settings.
@@ -32,14 +36,9 @@ class Statistic:
     `__post_init__` checks them, once.
     """
 
-    @property
-    def forms_slope(self) -> bool:
-        """Whether a call returns the slope where the pool wants one.
-
-        Otherwise autograd finds it, so the call is made of differentiable operations on
-        `pool.scores`.
-        """
-        return False
+    # Whether a call returns the slope where the pool wants one. Otherwise autograd finds it, so the
+    # call is made of differentiable operations on `pool.scores`.
+    forms_slope: ClassVar[bool] = False
 
     def __call__(self, pool: Pool, temperature: Tensor) -> PerClass:
         """The classes' losses for this pool at this temperature `[]`."""

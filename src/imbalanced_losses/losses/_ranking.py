@@ -18,7 +18,7 @@ from imbalanced_losses._warn import warn
 from imbalanced_losses.distributed import describe, failing_together, resolve_gather
 from imbalanced_losses.losses._module import Loss, Setting
 from imbalanced_losses.losses._per_class import Outcome, Statistic, reduce_classes
-from imbalanced_losses.losses._watch import STEPS, GradientWatch
+from imbalanced_losses.losses._watch import GradientWatch
 
 # Form of the state in a checkpoint; the numbers at its head, all float64.
 _VERSION = 1
@@ -375,22 +375,10 @@ class RankingLoss(Loss):
 
     def _warn_of_dead_gradient(self) -> None:
         finding = self._watch.take_finding()
-        if finding is None:
-            return
-        unit = getattr(self.statistic, "tau_scale", None)
-        cure = "Assign a larger temperature."
-        if unit == "none":
-            cure = (
-                'Pass tau_scale="std" and a temperature of about 0.2, which is then a share of '
-                "that spread, or a larger temperature."
-            )
-        warn(
-            f"{type(self).__name__} has had next to no gradient for {STEPS} training steps in a "
-            f"row, although a class's loss is {finding.loss:.3g}. temperature={self.temperature:g}"
-            f"{f' of tau_scale={unit!r}' if unit not in (None, 'none') else ''} is too small for "
-            f"scores whose spread (standard deviation) is {finding.spread:.3g}: the soft step is "
-            f"flat where they are. {cure} This is said once."
-        )
+        if finding is not None:
+            tau_scale = getattr(self.statistic, "tau_scale", None)
+            message = finding.message(type(self).__name__, self.temperature, tau_scale)
+            warn(message)
 
 
 def _head_of(state: object) -> dict[str, float]:

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from imbalanced_losses._ops.runtime import apply, is_followed
 from imbalanced_losses._pool.select import Selection
+from imbalanced_losses.losses._per_class import shares_of
 
 # Logarithms of the kernel end here, and those of rows that take no part lie far below.
 _LOWEST = -1e38
@@ -29,17 +30,39 @@ def thresholds_of(rows: Selection, knots: Tensor, tau: Tensor, reference: Tensor
     Live rows see thresholds that move with the live rows of the reference `[C, M]`, if there are
     any. Queued rows stand for scores that would move as well, were they computed anew, so the
     thresholds stand still for them: the gradient of a function of `score - threshold` then sums to
-    zero over the live rows.
+    zero over the live rows. Where autograd does not follow the scores, nothing moves.
     """
     pool, fixed = rows.pool, knots.unsqueeze(2)
     if not is_followed(pool.scores):
         return fixed
-    live = pool.live
-    scores, member = pool.scores, reference & live
-    if pool.first_live:
-        scores, member = scores[:, pool.first_live :], member[:, pool.first_live :]
-    moving = apply(_Moving, scores, knots, tau.expand(len(scores)), member)
-    return torch.where(rows.of_rows(live).unsqueeze(-2), moving.unsqueeze(2), fixed)
+    moving = apply(_Moving, *_movers(rows, reference), knots, tau.expand(len(knots)))
+    return torch.where(rows.of_rows(pool.live).unsqueeze(-2), moving.unsqueeze(2), fixed)
+
+
+def slope_through(
+    rows: Selection,
+    by_knot: Tensor,
+    knots: Tensor,
+    tau: Tensor,
+    reference: Tensor,
+    usable: Tensor | None = None,
+) -> Tensor:
+    """What moving thresholds add to the slope of `one_minus_mean`, from the first live column on.
+
+    `by_knot` `[C, K, R]` are the derivatives of the rows' terms in their score minus each knot, and
+    `usable` `[C]` is that of `one_minus_mean`. Autograd finds the same through `thresholds_of`.
+    """
+    shares, _ = shares_of(rows.mass(), usable)
+    push = (by_knot * (shares * rows.of_rows(rows.pool.live)).unsqueeze(1)).sum(2)
+    weights = _kernel_weights(*_movers(rows, reference), knots, tau.expand(len(knots)))
+    return (push.unsqueeze(2) * weights).sum(1)
+
+
+def _movers(rows: Selection, reference: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores from the first live column on, and which of them move the thresholds, `[C, N]`."""
+    pool = rows.pool
+    member = reference & pool.live
+    return pool.scores[:, pool.first_live :], member[:, pool.first_live :]
 
 
 class _Moving(torch.autograd.Function):
@@ -50,21 +73,21 @@ class _Moving(torch.autograd.Function):
     with the knots, which move.
 
     scores: `[C, N]`, on the graph.
+    member: `[C, N]` bool, the rows that move the knots.
     knots: `[C, K]`, without gradient.
     tau: `[C]`.
-    member: `[C, N]` bool, the rows that move the knots.
     """
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(scores: Tensor, knots: Tensor, tau: Tensor, member: Tensor) -> Tensor:
+    def forward(scores: Tensor, member: Tensor, knots: Tensor, tau: Tensor) -> Tensor:
         return knots.clone()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        scores, _, tau, member = inputs
-        ctx.save_for_backward(scores, output, tau, member)
+        scores, member, _, tau = inputs
+        ctx.save_for_backward(scores, member, output, tau)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
@@ -72,7 +95,7 @@ class _Moving(torch.autograd.Function):
         return (grad.unsqueeze(2) * weights).sum(1), None, None, None
 
 
-def _kernel_weights(scores: Tensor, knots: Tensor, tau: Tensor, member: Tensor) -> Tensor:
+def _kernel_weights(scores: Tensor, member: Tensor, knots: Tensor, tau: Tensor) -> Tensor:
     """`[C, K, N]`, sums of 1 over the members of each class, or 0 where there is none."""
     away = (scores.unsqueeze(1) - knots.unsqueeze(2)) / tau.view(-1, 1, 1)
     # By logarithms: far from all members the kernel underflows, and the nearest takes all.

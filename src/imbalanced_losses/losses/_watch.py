@@ -25,6 +25,22 @@ class Finding(NamedTuple):
     loss: float  # the largest of the valid classes
     spread: float  # the largest standard deviation of the pool's scores in a class above GOAL
 
+    def message(self, name: str, temperature: float, tau_scale: str | None) -> str:
+        """The warning, for a loss of this name and settings; None: it has no such setting."""
+        unit = "" if tau_scale in (None, "none") else f" of tau_scale={tau_scale!r}"
+        cure = "Assign a larger temperature."
+        if tau_scale == "none":
+            cure = (
+                'Pass tau_scale="std" and a temperature of about 0.2, which is then a share of '
+                "that spread, or a larger temperature."
+            )
+        return (
+            f"{name} has had next to no gradient for {STEPS} training steps in a row, although a "
+            f"class's loss is {self.loss:.3g}. temperature={temperature:g}{unit} is too small for "
+            f"scores whose spread (standard deviation) is {self.spread:.3g}: the soft step is flat "
+            f"where they are. {cure} This is said once."
+        )
+
 
 class GradientWatch:
     """Counts dead training steps in a row; no part of a loss's state."""
@@ -73,7 +89,7 @@ class GradientWatch:
                 self.has_found = True
 
         node.register_prehook(keep)
-        source.register_hook(judge)
+        source.register_hook(judge)  # type: ignore[no-untyped-call]
 
     def take_finding(self) -> Finding | None:
         """What is to be said, once."""

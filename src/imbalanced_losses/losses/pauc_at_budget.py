@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ from imbalanced_losses.losses._per_class import (
 )
 from imbalanced_losses.losses._ranking import RankingLoss, ranking_loss
 from imbalanced_losses.losses._spread import SMALLEST_SCALE
-from imbalanced_losses.losses._threshold import thresholds_of
+from imbalanced_losses.losses._threshold import slope_through, thresholds_of
 
 __all__ = ["PAUCAtBudgetLoss", "pauc_at_budget_loss"]
 
@@ -63,6 +63,7 @@ class PAUCAtBudget(Statistic):
     threshold_gradient: bool = False
     # Whether a call is to return `PAUCDiagnostics` too.
     diagnose: bool = field(default=False, repr=False)
+    forms_slope: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         alpha = _checks.number("alpha", self.alpha, at_least=0, below=1)
@@ -80,11 +81,6 @@ class PAUCAtBudget(Statistic):
                 'threshold_gradient=True needs surrogate="trapezoid"; got surrogate="pairwise", '
                 "whose gradient moves the negatives in the band already. Leave it False."
             )
-
-    @property
-    def forms_slope(self) -> bool:
-        """Not with moving thresholds, whose slope autograd finds."""
-        return not self.threshold_gradient
 
     def __call__(self, pool: Pool, temperature: Tensor) -> PerClass:
         """1 - pAUC of every class."""
@@ -113,16 +109,8 @@ def _pauc(pool: Pool, temperature: Tensor, settings: PAUCAtBudget) -> PerClass:
         terms, per_class = _pairwise(pool, numerator, band, safe_tau, usable)
     else:
         numerator = select(pool, positive, above=POINTWISE)
-        # Without a reference the knots are NaN.
-        safe_knots = knots.where(usable.unsqueeze(1), 0.0)
-        thresholds = safe_knots.unsqueeze(2)
-        if settings.threshold_gradient:
-            thresholds = thresholds_of(numerator, safe_knots, safe_tau, reference)
-        steps = soft_step(numerator.scores.unsqueeze(1) - thresholds, safe_tau.view(-1, 1, 1))
-        terms, slopes = _mean_of_knots(steps), None
-        if pool.wants_slope:
-            slopes = _mean_of_knots(step_slope(steps, safe_tau.view(-1, 1, 1)))
-        per_class = one_minus_mean(numerator, terms, slopes, usable)
+        moved_by = reference if settings.threshold_gradient else None
+        terms, per_class = _trapezoid(pool, numerator, knots, safe_tau, usable, moved_by)
     if not settings.diagnose:
         return per_class
     diagnostics = PAUCDiagnostics(
@@ -130,7 +118,7 @@ def _pauc(pool: Pool, temperature: Tensor, settings: PAUCAtBudget) -> PerClass:
         knots[:, -1],
         tau,
         (iid_negative & _in_band(scores, knots)).sum(1),
-        _variance(terms.detach(), numerator.inside),
+        _variance(terms, numerator.inside),
         (pool.positive & pool.live).sum(1),
     )
     return per_class._replace(diagnostics=diagnostics)
@@ -151,6 +139,37 @@ def _thresholds(scores: Tensor, reference: Tensor, settings: PAUCAtBudget) -> tu
     knots = quantiles[:, : settings.n_knots]
     low, high = (quantiles[:, -2], quantiles[:, -1]) if ends else (knots[:, -1], knots[:, 0])
     return knots, high - low
+
+
+def _trapezoid(
+    pool: Pool,
+    numerator: Selection,
+    knots: Tensor,
+    tau: Tensor,
+    usable: Tensor,
+    moved_by: Tensor | None,
+) -> tuple[Tensor, PerClass]:
+    """Means over the knots k of sigma((s_i - t_k) / tau), `[C, K]`, and 1 - their mean over i.
+
+    The live ones of the rows `moved_by` `[C, M]` move the knots; None: they stand still.
+    """
+    knots = knots.where(usable.unsqueeze(1), 0.0)  # without a reference they are NaN
+    seen = knots.unsqueeze(2)
+    if moved_by is not None:
+        seen = thresholds_of(numerator, knots, tau, moved_by)
+    steps = soft_step(numerator.scores.unsqueeze(1) - seen, tau.view(-1, 1, 1))
+    terms = _mean_of_knots(steps)
+    if not pool.wants_slope:
+        return terms, one_minus_mean(numerator, terms, None, usable)
+    by_knot = step_slope(steps, tau.view(-1, 1, 1))
+    per_class = one_minus_mean(numerator, terms, _mean_of_knots(by_knot), usable)
+    if moved_by is not None:
+        gaps = knots.shape[1] - 1
+        by_knot = by_knot / gaps
+        by_knot[:, ::gaps] /= 2  # both ends
+        pushed = slope_through(numerator, by_knot, knots, tau, moved_by, usable)
+        per_class = per_class.plus_slope(pushed)
+    return terms, per_class
 
 
 def _mean_of_knots(steps: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -21,7 +22,7 @@ from imbalanced_losses.losses._per_class import (
 )
 from imbalanced_losses.losses._ranking import RankingLoss, ranking_loss
 from imbalanced_losses.losses._spread import TAU_SCALES, scaled
-from imbalanced_losses.losses._threshold import thresholds_of
+from imbalanced_losses.losses._threshold import slope_through, thresholds_of
 
 __all__ = ["RecallAtQuantileLoss", "recall_at_quantile_loss"]
 
@@ -37,17 +38,13 @@ class RecallAtQuantile(Statistic):
     quantile_interpolation: str = "higher"
     tau_scale: str = "none"
     threshold_gradient: bool = False
+    forms_slope: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _checks.settle(self, quantile=_checks.number("quantile", self.quantile, above=0, below=1))
         _checks.one_of("quantile_interpolation", self.quantile_interpolation, INTERPOLATIONS)
         _checks.one_of("tau_scale", self.tau_scale, TAU_SCALES)
         _checks.flag("threshold_gradient", self.threshold_gradient)
-
-    @property
-    def forms_slope(self) -> bool:
-        """Not with a moving threshold, whose slope autograd finds."""
-        return not self.threshold_gradient
 
     def __call__(self, pool: Pool, temperature: Tensor) -> PerClass:
         """1 - recall of every class."""
@@ -61,12 +58,18 @@ class RecallAtQuantile(Statistic):
         )
         theta = theta.nan_to_num(0.0)  # a class without rows
         tau = scaled(temperature, pool, self.tau_scale)
+        seen = theta
         if self.threshold_gradient:
-            theta = thresholds_of(positives, theta, tau, pool.valid).squeeze(1)
-        tau = tau.view(-1, 1)
-        found = soft_step(positives.scores - theta, tau)
-        slopes = step_slope(found, tau) if pool.wants_slope else None
-        return one_minus_mean(positives, found, slopes)
+            seen = thresholds_of(positives, theta, tau, pool.valid).squeeze(1)
+        found = soft_step(positives.scores - seen, tau.view(-1, 1))
+        if not pool.wants_slope:
+            return one_minus_mean(positives, found, None)
+        slopes = step_slope(found, tau.view(-1, 1))
+        per_class = one_minus_mean(positives, found, slopes)
+        if not self.threshold_gradient:
+            return per_class
+        pushed = slope_through(positives, slopes.unsqueeze(1), theta, tau, pool.valid)
+        return per_class.plus_slope(pushed)
 
 
 def recall_at_quantile_loss(
