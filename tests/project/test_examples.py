@@ -36,6 +36,7 @@ def test_every_example_has_a_test():
         "class_weights_with_focal",
         "per_class_logging",
         "coverage_at_budget_demo",
+        "contested_top",
     }
     tested |= {"accelerate_training", "torchrun_ddp"}  # in test_integrations_examples.py
     assert {path.stem for path in EXAMPLES.glob("*.py")} == tested
@@ -92,6 +93,14 @@ def test_coverage_at_budget_demo():
     # Random alerts would cover the budget itself, 0.005 of the positives.
     assert all(0.05 < row["coverage"] <= 1 for row in result.values())
     assert all(math.isfinite(row["AP"]) for row in result.values())
+
+
+@pytest.mark.filterwarnings("ignore:.*next to no gradient")
+def test_contested_top_sees_what_a_detached_threshold_does(capsys):
+    found = run("contested_top", rows=8000, steps=300, seeds=1)["linear head"]
+    assert found["recall, threshold moves"] > found["recall, threshold detached"] + 0.02
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in found)
 
 
 def test_an_example_runs_as_a_script():
