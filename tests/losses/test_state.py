@@ -189,7 +189,8 @@ def test_a_local_queue_stays_on_its_rank_under_ddp() -> None:
     (first, first_alone), (second, second_alone) = parallel.run(2, local_queues)
     assert_same(first, first_alone)
     assert_same(second, second_alone)
-    assert not first[0].scores.equal(second[0].scores)
+    (queue, _), (other, _) = first[0], second[0]
+    assert not queue.scores.equal(other.scores)
 
 
 # More than one evaluation in a step -------------------------------------------------------------

@@ -111,6 +111,7 @@ def _with_accelerate(rank: int) -> dict[str, Any]:
         environment.setenv("WORLD_SIZE", "2")
         environment.setenv("MASTER_ADDR", "127.0.0.1")  # asked for, though the group is live
         environment.setenv("MASTER_PORT", "0")
+        environment.setenv("OMP_NUM_THREADS", "1")  # accelerate warns where it is unset
         accelerate = pytest.importorskip("accelerate")
         accelerator = accelerate.Accelerator(cpu=True)
         assert accelerator.num_processes == 2
