@@ -129,7 +129,7 @@ def floating_logits(logits: Tensor) -> None:
     """Raise unless these are logits of a floating dtype."""
     tensor("logits", logits)
     if not logits.is_floating_point():
-        raise TypeError(f"logits must be floating point; got {logits.dtype}.")
+        raise TypeError(f"logits must be of a floating dtype; got {logits.dtype}.")
 
 
 def class_logits(logits: Tensor) -> tuple[int, torch.Size]:
@@ -138,7 +138,7 @@ def class_logits(logits: Tensor) -> tuple[int, torch.Size]:
     if logits.ndim < 2 or logits.shape[1] == 0:
         raise ValueError(
             f"logits must have shape [N, C] or [N, C, d1, ...] with C >= 1; got "
-            f"{tuple(logits.shape)}."
+            f"{list(logits.shape)}."
         )
     return logits.shape[1], logits.shape[:1] + logits.shape[2:]
 
@@ -151,8 +151,8 @@ def class_indices(targets: Tensor, shape: torch.Size, logits_shape: torch.Size) 
     if is_index and targets.shape == shape:
         return
     wanted = (
-        f"targets must be class indices of shape {tuple(shape)} or class probabilities of shape "
-        f"{tuple(logits_shape)}; got {targets.dtype} of shape {tuple(targets.shape)}."
+        f"targets must be class indices of shape {list(shape)} or class probabilities of shape "
+        f"{list(logits_shape)}; got {targets.dtype} of shape {list(targets.shape)}."
     )
     if targets.shape == shape:
         raise TypeError(wanted + " Convert class indices with targets.long().")
@@ -177,7 +177,7 @@ def one_per_class(name: str, vector: Tensor, logits: Tensor) -> None:
         have = "none" if logits.ndim < 2 else logits.shape[1]
         raise ValueError(
             f"{name} must hold one number per class or label: it has {vector.numel()}, the logits "
-            f"{tuple(logits.shape)} have {have} in dimension 1."
+            f"{list(logits.shape)} have {have} in dimension 1."
         )
 
 
@@ -206,7 +206,7 @@ def class_vector(
     if given.ndim != 1 or given.numel() == 0 or given.is_complex() or given.is_meta:
         raise ValueError(
             f"{name} must hold one {of} per {per} in one dimension; got {value!r} of shape "
-            f"{tuple(given.shape)}."
+            f"{list(given.shape)}."
         )
     vector = given.to(torch.promote_types(given.dtype, torch.float32), copy=True)
     if readable(vector):

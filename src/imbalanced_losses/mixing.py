@@ -60,8 +60,8 @@ class MixedLoss(Loss):
         ranking: A ranking loss with `reduction` "mean" or "sum".
         ratio: Norm of k * g_r over that of g_p, above 0.
         warmup_steps: Training steps in which the pointwise loss is alone, at least 0; about a tenth
-            of the training. Counted by `on_train_batch_start` where that is called, otherwise by
-            calls in training mode.
+            of the training. Counted by `on_train_batch_start` where that is called, as Hugging
+            Face's `LossScheduleCallback` does, otherwise by calls in training mode.
         decay: Of the running means, in [0, 1).
 
     Raises:

@@ -40,6 +40,7 @@ REACHES = {
     "warmup": LOSSES | {"_schedule", "_pointwise_call"},
     "mixing": LOSSES | {"_pointwise_call"},
     "integrations": LOSSES
+    | {"mixing"}
     | {"_class_counts", "metrics"}
     | {"warmup", "_schedule", "_pointwise_call"},
 }

@@ -6,6 +6,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from cases import CASES
+from imbalanced_losses import MixedLoss
 
 pytest.importorskip("lightning")
 pytest.importorskip("transformers")
@@ -110,3 +111,31 @@ def test_lightning_trains_it_and_its_checkpoint_holds_it(name, tmp_path) -> None
     torch.testing.assert_close(
         fresh.loss_fn.state_dict(), module.loss_fn.state_dict(), rtol=0, atol=0
     )
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_hugging_face_callback_tells_a_mix_its_optimizer_steps(tmp_path) -> None:
+    """Not the calls, of which accumulation makes several in a step."""
+    case = CASES["smooth_ap"]
+    loss_fn = MixedLoss(nn.CrossEntropyLoss(), case.build(), warmup_steps=3)
+    features, labels = data(case)
+    rows = [{"features": x, "labels": y} for x, y in zip(features, labels, strict=True)]
+    arguments = TrainingArguments(
+        tmp_path,
+        max_steps=3,
+        per_device_train_batch_size=ROWS // 4,
+        gradient_accumulation_steps=4,
+        report_to="none",
+        save_strategy="no",
+        use_cpu=True,
+        disable_tqdm=True,
+    )
+    Trainer(
+        Head(case.classes),
+        arguments,
+        train_dataset=rows,
+        compute_loss_func=compute_loss_func(loss_fn),
+        callbacks=[LossScheduleCallback(loss_fn)],
+    ).train()
+    assert loss_fn.in_warmup
+    assert loss_fn.k == 1

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from imbalanced_losses._warn import warn
 from imbalanced_losses.losses._ranking import RankingLoss
+from imbalanced_losses.mixing import MixedLoss
 from imbalanced_losses.warmup import LossWarmupWrapper
 
 _PHASES = ("warmup", "blend", "main")
@@ -28,6 +29,13 @@ def compares_rows(loss: nn.Module) -> bool:
 def wrapper_in(loss: nn.Module) -> LossWarmupWrapper | None:
     """The outermost `LossWarmupWrapper`."""
     return next((part for part in loss.modules() if isinstance(part, LossWarmupWrapper)), None)
+
+
+def start_step(loss: nn.Module, step: int) -> None:
+    """Tell every schedule in the loss the optimizer step that begins."""
+    for part in loss.modules():
+        if isinstance(part, (LossWarmupWrapper, MixedLoss)):
+            part.on_train_batch_start(step)
 
 
 def state_of(wrapper: LossWarmupWrapper) -> dict[str, float]:

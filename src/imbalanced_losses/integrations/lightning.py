@@ -9,6 +9,7 @@ from torch.utils.hooks import RemovableHandle
 from imbalanced_losses.integrations._loss import (
     original,
     queue_labels,
+    start_step,
     state_of,
     warn_of_watched_loss,
 )
@@ -120,7 +121,7 @@ class LossScheduleCallback(Callback):  # type: ignore[misc]
         loss = self._wrapper(pl_module)
         # Again: Lightning omits the hook of an epoch when it resumes from the last batch before it.
         loss.on_train_epoch_start(trainer.current_epoch)
-        loss.on_train_batch_start(trainer.global_step)
+        start_step(loss, trainer.global_step)
 
     def on_train_batch_end(
         self,

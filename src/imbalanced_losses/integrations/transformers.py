@@ -11,6 +11,7 @@ from imbalanced_losses._warn import warn
 from imbalanced_losses.integrations._loss import (
     compares_rows,
     original,
+    start_step,
     state_of,
     warn_of_watched_loss,
     wrapper_in,
@@ -196,8 +197,7 @@ class LossScheduleCallback(TrainerCallback):  # type: ignore[misc]
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Tell the schedule the optimizer step."""
-        if self._wrapper is not None:
-            self._wrapper.on_train_batch_start(state.global_step)
+        start_step(self.loss, state.global_step)
 
     def on_log(
         self,

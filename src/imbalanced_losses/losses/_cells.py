@@ -17,8 +17,8 @@ def binary_cells(
     _checks.tensor("targets", targets)
     if targets.shape != logits.shape:
         raise ValueError(
-            f"targets must have the shape of the logits, {tuple(logits.shape)}; got "
-            f"{tuple(targets.shape)}. Reshape one of them: nothing is broadcast."
+            f"targets must have the shape of the logits, {list(logits.shape)}; got "
+            f"{list(targets.shape)}. Reshape one of them: nothing is broadcast."
         )
     if targets.is_complex():
         raise TypeError(f"targets must be float, int or bool; got {targets.dtype}.")
