@@ -113,7 +113,7 @@ def test_dense_rows_and_ignored_ones_are_told_apart():
 
 
 BAD = [
-    ({"logits": torch.zeros(3, 4).long()}, TypeError, "logits must be floating"),
+    ({"logits": torch.zeros(3, 4).long()}, TypeError, "logits must be of a floating"),
     ({"logits": torch.zeros(4)}, ValueError, "logits must have shape"),
     ({"logits": torch.full((3, 4), torch.nan)}, ValueError, "logits must be finite.*got nan"),
     ({"targets": torch.tensor([0, 1])}, ValueError, "targets must be class indices of shape"),

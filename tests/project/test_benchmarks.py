@@ -15,6 +15,9 @@ from benchmarks.contenders import CONTENDERS, OURS, offering
 from benchmarks.measure import Effort, TrainingStep
 from benchmarks.run import Plan, Results, Row
 
+# Long runs of what other tests cover.
+pytestmark = pytest.mark.no_cover
+
 EAGER = [case for case in QUICK if case.mode == "eager" and not case.network]
 RELEASE = "release 0.6.0"
 FIGURES = {

@@ -20,6 +20,9 @@ from demo.strategies import BASELINE, Plan
 from demo.tasks import TASKS, Task, measure_long_tail, precision_at_each_positive
 from demo.training import Network, Run, held_out_scores, train
 
+# Long runs of what other tests cover.
+pytestmark = pytest.mark.no_cover
+
 
 @pytest.mark.parametrize(
     ("draw", "train_counts", "test_counts"),

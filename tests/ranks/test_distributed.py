@@ -38,11 +38,14 @@ SETTINGS: dict[str, dict[str, dict[str, object]]] = {
         "mean_positive": {"reduction": "mean_positive"},
     },
 }
+FIRST_OF = {case.loss: name for name, case in reversed(CASES.items())}
 VARIANTS = {
     f"{name}: {words}": (case, settings)
     for name, case in CASES.items()
     for words, settings in SETTINGS["pooled" if case.ranks or case.mixes else "pointwise"].items()
     if case.subsamples or case.mixes or "max_pool_size" not in settings
+    # What does not depend on the case's own settings is tried with one case of each class.
+    if not settings or name == FIRST_OF[case.loss]
 }
 
 # Rows of each rank, and what is done to the labels of some ranks.

@@ -1,4 +1,4 @@
-"""What plain eager mode permits: a look at values, and shortcuts through autograd."""
+"""What the runtime permits: reading values, and shortcuts through autograd."""
 
 from typing import Any
 
@@ -13,9 +13,10 @@ def is_compiling() -> bool:
 
 
 def readable(tensor: Tensor) -> bool:
-    """Whether a look at values is free: no stall of an accelerator, no graph break, no transform.
+    """Whether the tensor is on a CPU, and neither a compiler nor a transform is at work.
 
-    Checks that raise at once, and choices of a faster way by a count, are made only then.
+    Only then may Python read a value, to raise at once or to choose a faster way by a count.
+    Elsewhere that would stall an accelerator, break a graph or fail.
     """
     return tensor.device.type == "cpu" and is_plain(tensor)
 

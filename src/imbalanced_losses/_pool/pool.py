@@ -38,7 +38,7 @@ class Pool(NamedTuple):
         return self.rows - self.live_rows if self.drawn is None else 0
 
     def observed_rows(self) -> int:
-        """Rows that count for a class; all rows where it is not free to know."""
+        """Rows that count for some class; all rows where counts cannot be read."""
         return int(self.valid.any(0).sum()) if readable(self.valid) else self.valid.shape[1]
 
     def of_classes(self, index: Tensor) -> "Pool":

@@ -219,8 +219,8 @@ def gather_rows(rows: Rows, call: str) -> Rows:
 def finite_rows(rows: Rows) -> tuple[Rows, Tensor | None]:
     """Rows with finite scores, 0 where there was none, and the cells `[C, N]` that were nonfinite.
 
-    Those are the cells that count and are not finite; None where it is free to see that all scores
-    are finite. The gradient of nan_to_num is a product: the NaN of a nonfinite class reaches all
+    Those are the cells that count and are not finite; None where one look tells that all scores are
+    finite. The gradient of nan_to_num is a product: the NaN of a nonfinite class reaches all
     its cells, while that of where is exactly 0 in ignored ones.
     """
     if readable(rows.scores) and math.isfinite(rows.scores.detach().sum()):

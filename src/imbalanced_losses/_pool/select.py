@@ -57,8 +57,8 @@ class Selection(NamedTuple):
 def select(pool: Pool, member: Tensor, *, above: int = 0) -> Selection:
     """Rows of the pool that hold all members `[C, M]` of each class.
 
-    Where reading counts is free, K is the number of members in the largest class; elsewhere all
-    rows are taken, for a shape may not depend on data. All are taken as well from a pool of no more
+    Where counts can be read, K is the number of members in the largest class. Elsewhere all rows
+    are taken, for a shape may not depend on data. All are taken as well from a pool of no more
     than `above` cells, where what is done with them costs less than choosing.
     """
     if not readable(pool.scores) or member.numel() <= above:
@@ -75,7 +75,7 @@ def select(pool: Pool, member: Tensor, *, above: int = 0) -> Selection:
 
 
 def groups_of_like_size(member: Tensor, padding: int) -> list[Tensor]:
-    """Classes with about as many members `[C, M]` each, where reading counts is free.
+    """Classes with about as many members `[C, M]` each, where counts can be read.
 
     None where it is not, or where padding all classes to the largest adds at most `padding` cells.
     """
