@@ -3,7 +3,8 @@
 import functools
 import inspect
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -76,6 +77,16 @@ def in_form_of(main: nn.Module, loss: Tensor, logits: Tensor, options: Mapping[s
     if options.get("return_diagnostics"):
         rest.append(defaultdict(unknown.clone))
     return (loss, *rest) if rest else loss
+
+
+@contextmanager
+def frozen_queues(*losses: Any) -> Iterator[None]:
+    """Within this block none of the losses that have a queue writes to it."""
+    with ExitStack() as stack:
+        for loss in losses:
+            if hasattr(loss, "frozen_queue"):
+                stack.enter_context(loss.frozen_queue())
+        yield
 
 
 def original(loss: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,7 +1,7 @@
 """A pointwise and a ranking loss in one sum, with their gradients in a stated ratio."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from imbalanced_losses import _checks
 from imbalanced_losses._ops.runtime import is_plain
-from imbalanced_losses._pointwise_call import call_form, call_pointwise, in_form_of
+from imbalanced_losses._pointwise_call import call_form, call_pointwise, frozen_queues, in_form_of
 from imbalanced_losses.distributed import (
     describe,
     failing_together,
@@ -151,14 +151,12 @@ class MixedLoss(Loss):
     @contextmanager
     def frozen_queue(self) -> Iterator[None]:
         """Compute without writing to the queue or to k, for more evaluations of one step."""
-        with ExitStack() as stack:
-            losses: list[Any] = [self.pointwise, self.ranking]
-            for inner in losses:
-                if hasattr(inner, "frozen_queue"):
-                    stack.enter_context(inner.frozen_queue())
-            self._freezes += 1
-            stack.callback(lambda: setattr(self, "_freezes", self._freezes - 1))
-            yield
+        self._freezes += 1
+        try:
+            with frozen_queues(self.pointwise, self.ranking):
+                yield
+        finally:
+            self._freezes -= 1
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, logits: Tensor, targets: Tensor, **kwargs: Any) -> Any:

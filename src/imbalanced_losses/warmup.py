@@ -1,7 +1,7 @@
 """Training with a pointwise loss before a ranking loss takes over."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from imbalanced_losses._checks import flag, integer, tensor
 from imbalanced_losses._pointwise_call import (
     call_form,
     call_pointwise,
+    frozen_queues,
     in_form_of,
     original,
     parameters,
@@ -222,11 +223,7 @@ class LossWarmupWrapper(nn.Module):
 
         Calls `frozen_queue()` of each of the two losses that has it.
         """
-        with ExitStack() as stack:
-            losses: list[Any] = [self.main_loss, self.warmup_loss]
-            for inner in losses:
-                if hasattr(inner, "frozen_queue"):
-                    stack.enter_context(inner.frozen_queue())
+        with frozen_queues(self.main_loss, self.warmup_loss):
             yield
 
     def forward(self, logits: Tensor, targets: Tensor, **kwargs: Any) -> Any:

@@ -107,8 +107,7 @@ def _by_position(
 
 def _scores(logits: Tensor, num_classes: int) -> Tensor:
     """Logits as `[N, C]` in float32 or float64."""
-    if not logits.is_floating_point():
-        raise TypeError(f"logits must be of a floating dtype; got {logits.dtype}.")
+    _checks.floating_logits(logits)
     columns = logits.unsqueeze(1) if logits.dim() == 1 and num_classes == 1 else logits
     if columns.dim() != 2 or columns.shape[1] != num_classes:
         binary = "[N], " if num_classes == 1 else ""
