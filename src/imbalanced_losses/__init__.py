@@ -1,6 +1,6 @@
 """PyTorch losses for problems in which one class is rare."""
 
-from imbalanced_losses import calibration, functional, metrics, thresholds
+from imbalanced_losses import calibration, functional, metrics, recipes, thresholds
 from imbalanced_losses.class_weights import class_weights, init_prior_bias, pos_weight
 from imbalanced_losses.distributed import all_gather_no_grad, all_gather_with_grad
 from imbalanced_losses.losses import (
@@ -52,5 +52,6 @@ __all__ = [
     "init_prior_bias",
     "metrics",
     "pos_weight",
+    "recipes",
     "thresholds",
 ]

@@ -39,6 +39,9 @@ REACHES = {
     "_pointwise_call": OPS,
     "warmup": LOSSES | {"_schedule", "_pointwise_call"},
     "mixing": LOSSES | {"_pointwise_call"},
+    "recipes": LOSSES
+    | {"mixing", "class_weights", "calibration", "metrics"}
+    | {"_class_counts", "_planned", "samplers", "_pointwise_call"},
     "integrations": LOSSES
     | {"mixing"}
     | {"_class_counts", "metrics"}
