@@ -42,6 +42,9 @@ REACHES = {
     "recipes": LOSSES
     | {"mixing", "class_weights", "calibration", "metrics"}
     | {"_class_counts", "_planned", "samplers", "_pointwise_call"},
+    "_goals": LOSSES
+    | {"recipes", "mixing", "class_weights", "calibration", "metrics"}
+    | {"_class_counts", "_planned", "samplers", "_pointwise_call"},
     "integrations": LOSSES
     | {"mixing"}
     | {"_class_counts", "metrics"}
