@@ -34,6 +34,7 @@ REACHES = {
     "metrics": POOL | {"_class_counts"},
     "thresholds": POOL | {"_class_counts", "metrics"},
     "calibration": POOL | {"_class_counts", "metrics"},
+    "_paired": CHECKS,
     "_schedule": CHECKS,
     "_warn": set(),
     "_pointwise_call": OPS,
@@ -52,7 +53,10 @@ REACHES = {
 }
 
 # What a room may import from outside besides torch; the others know nothing else.
-OUTSIDE = {"integrations": {"lightning", "torchmetrics", "transformers"}}
+OUTSIDE = {
+    "_paired": {"numpy", "scipy"},
+    "integrations": {"lightning", "torchmetrics", "transformers"},
+}
 
 
 def room_of(module: str) -> str:
