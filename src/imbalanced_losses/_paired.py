@@ -10,7 +10,7 @@ from imbalanced_losses._checks import number
 try:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
-    from scipy import stats
+    from scipy import special
 except ModuleNotFoundError as error:
     raise ImportError(
         "Comparing recipes needs numpy and scipy: in a clone of this repository, "
@@ -81,8 +81,8 @@ def corrected_interval(differences: ArrayLike, test_share: float, level: float =
     if error == 0:
         return Interval(mean, mean, mean, float(mean == 0))
     freedom = len(values) - 1
-    half = error * float(stats.t.ppf((1 + level) / 2, freedom))
-    p = 2 * float(stats.t.sf(abs(mean) / error, freedom))
+    half = error * float(special.stdtrit(freedom, (1 + level) / 2))
+    p = 2 * float(special.stdtr(freedom, -abs(mean) / error))
     return Interval(mean, mean - half, mean + half, p)
 
 
