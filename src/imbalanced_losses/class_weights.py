@@ -81,7 +81,7 @@ def class_weights(
             inputs with their labels; a batch of three or more; a mapping without `label_key`. The
             message names the way to say what is meant.
 
-    Example:
+    Examples:
         >>> class_weights([0, 0, 0, 0, 0, 0, 1, 1], method="balanced")
         tensor([0.6667, 2.0000])
     """
@@ -151,7 +151,7 @@ def pos_weight(targets: Targets, *, ignore_index: int = -100, label_key: str = "
         ValueError: The targets hold something else than 0, 1 and `ignore_index`; a label has no
             positive; batches differ in their labels, or could mean two things.
 
-    Example:
+    Examples:
         >>> pos_weight([[1, 0], [0, 0], [0, 1], [1, 0]])
         tensor([1., 3.])
     """
@@ -209,7 +209,7 @@ def init_prior_bias(
             `"sigmoid"` (pass `counts`), for zeros and ones `[N, C, ...]` with `"softmax"`, which
             may be multi-hot, and for whatever else `class_weights` refuses to guess.
 
-    Example:
+    Examples:
         >>> layer = init_prior_bias(nn.Linear(16, 2), counts=[900, 100])
         >>> layer.bias.exp()
         tensor([0.9000, 0.1000], grad_fn=<ExpBackward0>)

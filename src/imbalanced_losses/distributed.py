@@ -47,7 +47,7 @@ def all_gather_with_grad(t: Tensor) -> Tensor:
         RuntimeError: If no process group is initialised.
         ValueError: If `t` has no dimension 0; on every rank, if the ranks disagree.
 
-    Example:
+    Examples:
         >>> from imbalanced_losses import all_gather_with_grad
         >>> try:
         ...     all_gather_with_grad(torch.ones(2))
@@ -76,7 +76,7 @@ def all_gather_no_grad(t: Tensor) -> Tensor:
         RuntimeError: If no process group is initialised.
         ValueError: If `t` has no dimension 0; on every rank, if the ranks disagree.
 
-    Example:
+    Examples:
         >>> from imbalanced_losses import all_gather_no_grad
         >>> try:
         ...     all_gather_no_grad(torch.ones(2))

@@ -69,7 +69,7 @@ class MixedLoss(Loss):
             type.
         ValueError: A setting is out of range, or `ranking` has `reduction="none"`.
 
-    Example:
+    Examples:
         >>> from imbalanced_losses import SmoothAPLoss
         >>> loss_fn = MixedLoss(nn.BCEWithLogitsLoss(), SmoothAPLoss(1, temperature=0.2))
         >>> logits = torch.tensor([0.3, -0.2, 0.1, 0.4], requires_grad=True)

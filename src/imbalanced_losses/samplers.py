@@ -87,7 +87,7 @@ class ClassBalancedSampler(PlannedSampler[int]):
             class has no row; a setting is out of range; `epoch_length` is so short that a class
             would never be drawn.
 
-    Example:
+    Examples:
         >>> sampler = ClassBalancedSampler([0] * 90 + [1] * 10, power=1.0)
         >>> sampler.quotas
         tensor([50, 50])
@@ -187,7 +187,7 @@ class StratifiedBatchSampler(PlannedSampler[list[int]]):
             class has no row; a setting is out of range; a batch is too small for its minimum, or
             there is not one whole batch for each rank.
 
-    Example:
+    Examples:
         >>> sampler = StratifiedBatchSampler([0] * 95 + [1] * 5, batch_size=10)
         >>> batches = torch.tensor(list(sampler))
         >>> batches.shape, (batches >= 95).sum(1)  # the five rare rows twice each

@@ -80,7 +80,7 @@ class LossWarmupWrapper(nn.Module):
         UserWarning: The main loss has no `temperature` for `temp_start`, or no `reset_queue` for
             `reset_queue_each_epoch`. Later: a hook that the schedule needs is never called.
 
-    Example:
+    Examples:
         >>> from imbalanced_losses import SmoothAPLoss
         >>> loss_fn = LossWarmupWrapper(
         ...     nn.CrossEntropyLoss(), SmoothAPLoss(num_classes=3), warmup_epochs=1, blend_epochs=1

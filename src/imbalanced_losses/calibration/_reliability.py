@@ -61,7 +61,7 @@ def reliability(
         ValueError: For probabilities outside [0, 1] or NaN, an option out of range, shapes that do
             not fit, or targets or weights out of range (CPU only).
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses.calibration import reliability
         >>> predicted = torch.tensor([0.1, 0.3, 0.6, 0.8])
@@ -119,7 +119,7 @@ def calibration_error(
         ValueError: For probabilities outside [0, 1] or NaN, an option out of range, shapes that do
             not fit, or targets out of range (CPU only).
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses.calibration import calibration_error
         >>> rows = torch.arange(1000)

@@ -36,7 +36,7 @@ def undo_class_weights(
         TypeError: For a wrong dtype.
         ValueError: For a weight that is not above 0, or shapes that do not fit.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses.calibration import undo_class_weights
         >>> trained = torch.tensor([[0.2, 0.8]]).log()
@@ -78,7 +78,7 @@ def undo_resampling(
         TypeError: For a wrong dtype.
         ValueError: For frequencies out of range, or shapes that do not fit.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses.calibration import undo_resampling
         >>> trained = torch.tensor([0.5]).logit()
@@ -117,7 +117,7 @@ def undo_logit_adjustment(logits: ArrayLike, class_counts: ArrayLike, tau: float
         TypeError: For a wrong dtype.
         ValueError: For counts that are not above 0, or shapes that do not fit.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses.calibration import undo_logit_adjustment
         >>> undo_logit_adjustment(torch.zeros(1, 2), [99, 1]).softmax(1)
@@ -163,7 +163,7 @@ def undo_focal(
         TypeError: For a wrong dtype.
         ValueError: For a setting out of range, or shapes that do not fit.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses.calibration import undo_focal
         >>> undo_focal(torch.tensor([1.0]), gamma=2.0, activation="sigmoid").sigmoid()

@@ -62,7 +62,7 @@ class LossScheduleCallback(Callback):  # type: ignore[misc]
         TypeError: At the start of `fit`, if `loss` is no `LossWarmupWrapper`.
         AttributeError: At the start of `fit`, if the LightningModule has no such submodule.
 
-    Example:
+    Examples:
         >>> import lightning
         >>> import torch
         >>> from imbalanced_losses import LossWarmupWrapper, SmoothAPLoss

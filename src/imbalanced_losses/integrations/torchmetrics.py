@@ -165,7 +165,7 @@ class RecallAtQuantile(_RankMetric):
         TypeError: For a setting of a wrong type.
         ValueError: For a setting out of range.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses.integrations.torchmetrics import RecallAtQuantile
         >>> metric = RecallAtQuantile(quantile=0.2, binned=True)
@@ -216,7 +216,7 @@ class PartialAUC(_RankMetric):
         TypeError: For a setting of a wrong type.
         ValueError: For a setting out of range.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses.integrations.torchmetrics import PartialAUC
         >>> metric = PartialAUC(beta=0.5)
@@ -259,7 +259,7 @@ class PrecisionAtK(_RankMetric):
         TypeError: For a setting of a wrong type.
         ValueError: For a setting out of range.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses.integrations.torchmetrics import PrecisionAtK
         >>> metric = PrecisionAtK(k=2)

@@ -89,7 +89,7 @@ def compute_loss_func(loss: nn.Module) -> Callable[..., Tensor]:
         ValueError: Its `reduction` is not "mean" or "sum", or it ignores another label than -100,
             which the Trainer would count.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses import SoftmaxFocalLoss
         >>> compute = compute_loss_func(SoftmaxFocalLoss(gamma=0.0))
@@ -152,7 +152,7 @@ class LossScheduleCallback(TrainerCallback):  # type: ignore[misc]
         TypeError: `loss` is none of these.
         FileNotFoundError: Training resumes from a checkpoint without the loss.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses import LossWarmupWrapper, SmoothAPLoss
         >>> loss_fn = LossWarmupWrapper(

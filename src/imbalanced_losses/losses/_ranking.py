@@ -233,7 +233,7 @@ class RankingLoss(Loss):
         For more than one evaluation in a step: a closure for LBFGS, both passes of SAM. All see the
         same pool; one call outside the block then pushes the batch.
 
-        Example:
+        Examples:
             >>> from imbalanced_losses import SmoothAPLoss
             >>> loss_fn = SmoothAPLoss(num_classes=1, queue_size=4)
             >>> with loss_fn.frozen_queue():

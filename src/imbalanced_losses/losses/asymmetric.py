@@ -138,7 +138,7 @@ def asymmetric_loss(
             targets outside [0, 1]; on CUDA those fail in an asynchronous device assert.
         RuntimeError: If `gather_distributed=True` and there is no process group.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses.functional import asymmetric_loss
         >>> asymmetric_loss(torch.tensor([[2.0, -1.0]]), torch.tensor([[1, 0]]))
@@ -169,7 +169,7 @@ class AsymmetricLoss(PointwiseLoss):
         TypeError: For a setting of a wrong type.
         ValueError: For a setting out of range.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses import AsymmetricLoss
         >>> AsymmetricLoss(clip=0.0)(torch.tensor([[2.0, -1.0]]), torch.tensor([[1, 0]]))

@@ -188,7 +188,7 @@ def sigmoid_focal_loss(
             targets outside [0, 1]; on CUDA those fail in an asynchronous device assert.
         RuntimeError: If `gather_distributed=True` and there is no process group.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses.functional import sigmoid_focal_loss
         >>> sigmoid_focal_loss(torch.tensor([2.0, -1.0]), torch.tensor([1, 0]), gamma=0.0)
@@ -257,7 +257,7 @@ def softmax_focal_loss(
             asynchronous device assert.
         RuntimeError: If `gather_distributed=True` and there is no process group.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses.functional import softmax_focal_loss
         >>> logits = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
@@ -289,7 +289,7 @@ class SigmoidFocalLoss(PointwiseLoss):
         TypeError: For a setting of a wrong type.
         ValueError: For a setting out of range.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses import SigmoidFocalLoss
         >>> loss_fn = SigmoidFocalLoss(alpha=0.75)
@@ -335,7 +335,7 @@ class SoftmaxFocalLoss(PointwiseLoss):
         TypeError: For a setting of a wrong type.
         ValueError: For a setting out of range.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses import SoftmaxFocalLoss
         >>> loss_fn = SoftmaxFocalLoss(alpha=[0.5, 1.0, 2.0])

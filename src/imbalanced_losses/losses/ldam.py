@@ -151,7 +151,7 @@ def ldam_loss(
             CPU in eager mode, targets that are no classes or probabilities.
         RuntimeError: If `gather_distributed=True` and there is no process group.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses.functional import ldam_loss
         >>> cosines = torch.tensor([[0.9, 0.1], [0.3, 0.7]])
@@ -189,7 +189,7 @@ class LDAMLoss(PointwiseLoss):
         TypeError: For a setting of a wrong type.
         ValueError: For a setting out of range.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses import LDAMLoss, LossWarmupWrapper, class_weights
         >>> counts = [160, 10]

@@ -63,7 +63,7 @@ def adjust_logits(
         TypeError: For logits that are not floating point or arguments of a wrong type.
         ValueError: For a class without a count, a wrong number of counts or a bad shape.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses import adjust_logits
         >>> logits = torch.tensor([[2.0, 0.5], [3.0, -1.0]])
@@ -113,7 +113,7 @@ def choose_tau(
         ValueError: For mismatched shapes, targets that are no classes, no valid row, logits that
             are not finite, or a metric that returns NaN.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses import choose_tau
         >>> logits = torch.tensor([[2.0, 0.0], [4.0, 0.0], [3.0, 0.0], [2.5, 0.0]])
@@ -282,7 +282,7 @@ def logit_adjusted_loss(
             CPU in eager mode, targets that are no classes or probabilities.
         RuntimeError: If `gather_distributed=True` and there is no process group.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses.functional import logit_adjusted_loss
         >>> logits = torch.tensor([[2.0, 0.0], [1.0, 1.0]])
@@ -315,7 +315,7 @@ class LogitAdjustedLoss(PointwiseLoss):
         TypeError: For a setting of a wrong type.
         ValueError: For a setting out of range.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses import LogitAdjustedLoss
         >>> loss_fn = LogitAdjustedLoss(class_counts=[90, 10])

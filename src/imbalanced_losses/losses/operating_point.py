@@ -181,7 +181,7 @@ class RecallAtPrecisionLoss(OperatingPointLoss):
         num_classes: C; 1 for binary problems.
         precision: Share of the alarms that should be right, in (0, 1).
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses import RecallAtPrecisionLoss
         >>> loss_fn = RecallAtPrecisionLoss(num_classes=1, precision=0.8)
@@ -242,7 +242,7 @@ class PrecisionAtRecallLoss(OperatingPointLoss):
         num_classes: C; 1 for binary problems.
         recall: Share of the positives that should be found, in (0, 1).
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses import PrecisionAtRecallLoss
         >>> loss_fn = PrecisionAtRecallLoss(num_classes=1, recall=0.9)
@@ -303,7 +303,7 @@ class TPRAtFPRLoss(OperatingPointLoss):
         num_classes: C; 1 for binary problems.
         fpr: Share of the negatives that may raise an alarm, in (0, 1).
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses import TPRAtFPRLoss
         >>> loss_fn = TPRAtFPRLoss(num_classes=1, fpr=0.1)

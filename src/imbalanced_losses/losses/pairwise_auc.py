@@ -153,7 +153,7 @@ def pairwise_auc_loss(
         TypeError: For a wrong dtype or setting.
         ValueError: For a wrong shape, a setting out of range or, on CPU, a target out of range.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses.functional import pairwise_auc_loss
         >>> pairwise_auc_loss(torch.tensor([2.0, 1.5, 0.0]), torch.tensor([1, 0, 0]))
@@ -204,7 +204,7 @@ class PairwiseAUCLoss(RankingLoss):
         TypeError: For a setting of a wrong type.
         ValueError: For a setting out of range.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses import PairwiseAUCLoss
         >>> loss_fn = PairwiseAUCLoss(num_classes=1, queue_size=4)

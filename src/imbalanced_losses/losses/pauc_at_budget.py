@@ -273,7 +273,7 @@ def pauc_at_budget_loss(
         TypeError: For a wrong dtype or setting.
         ValueError: For a wrong shape, a setting out of range or, on CPU, a target out of range.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses.functional import pauc_at_budget_loss
         >>> logits, targets = torch.tensor([0.5, 0.9, 0.1, -0.1]), torch.tensor([1, 0, 0, 0])
@@ -342,7 +342,7 @@ class PAUCAtBudgetLoss(RankingLoss):
         TypeError: For a setting of a wrong type.
         ValueError: For a setting out of range.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses import PAUCAtBudgetLoss
         >>> loss_fn = PAUCAtBudgetLoss(num_classes=1, beta=0.5, surrogate="pairwise")

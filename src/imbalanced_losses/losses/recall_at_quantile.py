@@ -132,7 +132,7 @@ def recall_at_quantile_loss(
         TypeError: For a wrong dtype or setting.
         ValueError: For a wrong shape, a setting out of range or, on CPU, a target out of range.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses.functional import recall_at_quantile_loss
         >>> recall_at_quantile_loss(
@@ -188,7 +188,7 @@ class RecallAtQuantileLoss(RankingLoss):
         TypeError: For a setting of a wrong type.
         ValueError: For a setting out of range.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses import RecallAtQuantileLoss
         >>> loss_fn = RecallAtQuantileLoss(num_classes=1, quantile=0.5, queue_size=4)

@@ -108,7 +108,7 @@ def smooth_ap_loss(
         TypeError: For a wrong dtype or setting.
         ValueError: For a wrong shape, a setting out of range or, on CPU, a target out of range.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses.functional import smooth_ap_loss
         >>> smooth_ap_loss(torch.tensor([0.9, 0.8, 0.1]), torch.tensor([1, 0, 1]))
@@ -162,7 +162,7 @@ class SmoothAPLoss(RankingLoss):
         TypeError: For a setting of a wrong type.
         ValueError: For a setting out of range.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses import SmoothAPLoss
         >>> loss_fn = SmoothAPLoss(num_classes=1, queue_size=4)

@@ -76,7 +76,7 @@ def bootstrap(
         UserWarning: If the rows of a class form a single unit (one row, or one group): no draw can
             tell how much depends on it, and the interval is too narrow.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses.metrics import average_precision, bootstrap
         >>> targets = torch.arange(200) % 10 == 0

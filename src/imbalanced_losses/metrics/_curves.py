@@ -48,7 +48,7 @@ def average_precision(
         ValueError: For an option out of range, shapes that do not fit, or targets or weights out
             of range (CPU only).
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses.metrics import average_precision
         >>> average_precision(torch.tensor([0.9, 0.8, 0.7]), torch.tensor([1, 0, 1]))
@@ -97,7 +97,7 @@ def recall_at_fpr(
         ValueError: For an option out of range, shapes that do not fit, or targets or weights out
             of range (CPU only).
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses.metrics import recall_at_fpr
         >>> recall_at_fpr(torch.tensor([0.9, 0.8, 0.7, 0.6]), torch.tensor([1, 0, 1, 0]), fpr=0.5)
@@ -157,7 +157,7 @@ def partial_auc(
         ValueError: For a band that is empty or out of range, shapes that do not fit, or targets
             or weights out of range (CPU only).
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses.metrics import partial_auc
         >>> partial_auc(torch.tensor([0.9, 0.8, 0.7, 0.6]), torch.tensor([1, 0, 1, 0]), beta=0.5)

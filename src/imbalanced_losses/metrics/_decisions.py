@@ -56,7 +56,7 @@ def balanced_accuracy(
         ValueError: For a threshold that is missing or not used, an option out of range, shapes
             that do not fit, or targets or weights out of range (CPU only).
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses.metrics import balanced_accuracy
         >>> scores = torch.tensor([[2.0, 1.0], [3.0, 0.0], [1.0, 0.0], [0.0, 4.0], [1.0, 0.0]])
@@ -123,7 +123,7 @@ def tail_accuracy(
         ValueError: For an option out of range, counts of which none is below `below`, shapes that
             do not fit, or targets or weights out of range (CPU only).
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses.metrics import tail_accuracy
         >>> scores = torch.tensor([[2.0, 1.0], [3.0, 0.0], [1.0, 0.0], [0.0, 4.0], [1.0, 0.0]])

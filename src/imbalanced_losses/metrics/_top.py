@@ -53,7 +53,7 @@ def recall_at_quantile(
         ValueError: For an option out of range, shapes that do not fit, or targets or weights out
             of range (CPU only).
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses.metrics import recall_at_quantile
         >>> recall_at_quantile(torch.arange(10.0), torch.arange(10) % 5 == 4, quantile=0.2)
@@ -124,7 +124,7 @@ def precision_at_k(
         ValueError: For an option out of range, shapes that do not fit, or targets or weights out
             of range (CPU only).
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses.metrics import precision_at_k
         >>> precision_at_k(torch.tensor([0.9, 0.8, 0.8, 0.6]), torch.tensor([1, 0, 1, 0]), k=2)

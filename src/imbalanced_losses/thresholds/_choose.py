@@ -109,7 +109,7 @@ def choose(
             none or several wishes, an option out of range, shapes that do not fit, a NaN score, or
             targets without a positive or without a negative.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from imbalanced_losses.thresholds import choose
         >>> targets = torch.arange(1000) % 20 == 0
