@@ -1,4 +1,4 @@
-"""What `docs/migrating.md` says of a gather by hand before a loss that gathers for itself."""
+"""What `docs/how-to/migrate.md` says of a gather by hand before a loss that gathers for itself."""
 
 import torch
 import torch.distributed as dist

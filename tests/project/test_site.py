@@ -1,0 +1,66 @@
+"""The reference of the site: every public name has its place there."""
+
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import imbalanced_losses
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
+SOURCES = sorted(Path(imbalanced_losses.__file__).parent.rglob("*.py"))
+
+
+def public_modules() -> list[str]:
+    """Modules that a user may import: no part of their name begins with an underscore."""
+    prefix = f"{imbalanced_losses.__name__}."
+    found = pkgutil.walk_packages(imbalanced_losses.__path__, prefix)
+    return [imbalanced_losses.__name__, *(m.name for m in found if "._" not in m.name)]
+
+
+def resolved(identifier: str) -> object:
+    """What a dotted name stands for: what its module calls so, or else a module."""
+    module, _, name = identifier.rpartition(".")
+    if module and hasattr(importlib.import_module(module), name):
+        return getattr(importlib.import_module(module), name)
+    return importlib.import_module(identifier)
+
+
+DOCUMENTED = [
+    resolved(identifier)
+    for page in sorted(REFERENCE.glob("*.md"))
+    for identifier in re.findall(r"(?m)^::: (\S+)$", page.read_text(encoding="utf-8"))
+]
+
+
+@pytest.mark.parametrize("module", public_modules())
+def test_every_public_name_of_a_module_stands_in_the_reference(module: str) -> None:
+    public = importlib.import_module(module)
+    missing = [
+        name
+        for name in getattr(public, "__all__", [])
+        if not any(getattr(public, name) is value for value in DOCUMENTED)
+    ]
+    assert missing == []
+
+
+def test_every_module_with_public_names_is_found() -> None:
+    assert {
+        "imbalanced_losses.functional",
+        "imbalanced_losses.integrations.torchmetrics",
+        "imbalanced_losses.losses.focal",
+        "imbalanced_losses.metrics",
+    } <= set(public_modules())
+
+
+@pytest.mark.parametrize("value", DOCUMENTED, ids=lambda value: value.__name__)
+def test_what_the_reference_shows_has_a_docstring(value: object) -> None:
+    assert value.__doc__
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_examples_stand_under_a_heading_that_the_site_knows(source: Path) -> None:
+    """Under `Example:` the site would set them as running text."""
+    assert not re.search(r"(?m)^ *Example:$", source.read_text(encoding="utf-8"))
