@@ -1,6 +1,10 @@
-"""What MkDocs loads before the build: blocks of the pages may import `pictures`."""
+"""What MkDocs calls before the build: blocks of the pages may import `pictures`."""
 
 import sys
 from pathlib import Path
+from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
+
+def on_startup(**_: Any) -> None:
+    """Put this folder on the path, which MkDocs sets back after it has loaded this file."""
+    sys.path.insert(0, str(Path(__file__).parent))

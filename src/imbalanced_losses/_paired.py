@@ -62,7 +62,7 @@ def corrected_interval(differences: ArrayLike, test_share: float, level: float =
             finite.
         TypeError: If a setting is not a number.
 
-    Example:
+    Examples:
         >>> corrected_interval([0.02, 0.01, 0.03, 0.02, 0.04], test_share=0.2).p < 0.05
         True
     """
@@ -105,7 +105,7 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     Raises:
         ValueError: For a p-value outside [0, 1] or NaN.
 
-    Example:
+    Examples:
         >>> holm([0.01, 0.04, 0.03]).round(3).tolist()
         [0.03, 0.06, 0.06]
     """

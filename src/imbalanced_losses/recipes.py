@@ -42,6 +42,7 @@ __all__ = [
 ]
 
 Kind: TypeAlias = Literal["binary", "multiclass", "multilabel"]
+"""One logit per row; one logit per class, of which one holds; one logit per label."""
 Goal: TypeAlias = Literal[
     "average_precision",
     "partial_auc",
@@ -51,12 +52,15 @@ Goal: TypeAlias = Literal[
     "tail_accuracy",
     "log_loss",
 ]
+"""What will be measured."""
 Capacity: TypeAlias = Literal["linear", "small", "flexible"]
+"""What the model can express, see `recommend`."""
 Pointwise: TypeAlias = Literal["cross_entropy", "focal", "logit_adjusted", "ldam", "asymmetric"]
 Ranking: TypeAlias = Literal["smooth_ap", "pauc", "recall", "pairwise_auc"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 GOALS: tuple[Goal, ...] = get_args(Goal)
+"""All goals."""
 CAPACITIES: tuple[Capacity, ...] = get_args(Capacity)
 
 BASELINE = "prior_bias"
@@ -86,7 +90,7 @@ class Problem:
         ValueError: A count is not above 0, their number does not fit the kind, or a label is
             positive in all rows.
 
-    Example:
+    Examples:
         >>> Problem("binary", (980, 20)).rates
         (0.02,)
     """
@@ -340,6 +344,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe("ensemble", "four nets averaged", members=4),
     )
 }
+"""All recipes by name."""
 
 # From the first, exploratory study; a pair that is not named has the baseline.
 _ADVICE: dict[tuple[Goal, Capacity], str] = {
@@ -359,7 +364,7 @@ def for_problem(kind: Kind, goal: Goal | None = None) -> tuple[Recipe, ...]:
         goal: Leaves out `"adjusted"` where no decision is judged, since it changes nothing else.
             None: all of them.
 
-    Example:
+    Examples:
         >>> [recipe.name for recipe in for_problem("multiclass")][:3]
         ['prior_bias', 'cross_entropy', 'adjusted']
     """
@@ -384,7 +389,7 @@ def recommend(goal: Goal, kind: Kind = "binary", capacity: Capacity = "flexible"
     Returns:
         The recipe, which is `RECIPES[BASELINE]` where nothing is known to be better.
 
-    Example:
+    Examples:
         >>> recommend("average_precision", capacity="linear").title
         'mixed with Smooth-AP'
         >>> recommend("average_precision").title
