@@ -4,12 +4,11 @@
 """
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
 from pytest_examples import CodeExample, EvalExample, find_examples
-from pytest_examples.run_code import run_code
+from pytest_examples.run_code import InsertPrintStatements
 from test_project import PROJECT
 
 ROOT = Path(__file__).parents[2]
@@ -47,30 +46,29 @@ def agree(shown: str, printed: str) -> bool:
     return True
 
 
-def run(block: CodeExample, names: dict, evaluate: EvalExample) -> dict:
+def run(block: CodeExample, names: dict[str, object], evaluate: EvalExample) -> None:
     """Run a block after those above it, and hold what it prints against the page."""
-    if "exec=" in block.prefix:  # a picture of the build
-        return evaluate.run(block, module_globals=names, rewrite_assertions=False)
-    if evaluate.update_examples:
-        evaluate.format_black(block)
-        return evaluate.run_print_update(block, module_globals=names, rewrite_assertions=False)
-    file = evaluate.tmp_path / f"{block.module_name}.py"
+    file = evaluate.tmp_path / "block.py"
     file.write_text(block.source, encoding="utf-8")
-    printed, names = run_code(
-        example=block,
-        python_file=file,
-        loader=None,
-        config=evaluate.config,
-        enable_print_mock=True,
-        print_callback=None,
-        include_print=None,
-        module_globals=names,
-        call=None,
+    is_picture = "exec=" in block.prefix
+    printed = InsertPrintStatements(
+        file, evaluate.config, enable=not is_picture, print_callback=None, include_print=None
     )
+    try:
+        with printed:
+            exec(compile(block.source, file, "exec"), names)
+    except Exception as error:
+        raise AssertionError(f"{block} raises {error!r}") from error
+    if is_picture:
+        return
     changed = printed.updated_print_statements(block)
-    if changed is not None and not agree(block.source, changed):
+    if changed is None:
+        return
+    if evaluate.update_examples:
+        block.source = changed
+        evaluate.to_update.append(block)
+    elif not agree(block.source, changed):
         printed.check_print_statements(block)
-    return names
 
 
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=named)
@@ -78,24 +76,27 @@ def test_code_of_a_page_runs_and_prints_what_the_page_says(
     page: Path, eval_example: EvalExample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     eval_example.set_config(line_length=LINE_LENGTH)
-    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])  # put back at the end
     monkeypatch.chdir(eval_example.tmp_path)
-    names: dict[str, object] = {}
+    names: dict[str, object] = {"__name__": "__main__"}
     for block in blocks_of(page):
-        names = run(block, names, eval_example)
+        run(block, names, eval_example)
 
 
-def test_an_output_that_differs_is_found(eval_example: EvalExample, monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+def test_an_output_that_differs_is_found(eval_example: EvalExample) -> None:
     run(CodeExample.create("print(0.25)\n#> 0.26\n"), {}, eval_example)
     for text in ("print(0.25)\n#> 0.28\n", "print(7)\n#> 8\n", "print('a')\n#> b\n", "print(1)\n"):
         with pytest.raises(pytest.fail.Exception, match="Print output changed"):
             run(CodeExample.create(text), {}, eval_example)
 
 
-def test_a_block_sees_the_names_of_the_blocks_above_it(eval_example, monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
-    names = run(CodeExample.create("value = 2\n"), {}, eval_example)
+def test_an_error_in_a_block_is_found(eval_example: EvalExample) -> None:
+    with pytest.raises(AssertionError, match=r"testing.md:0-1 raises ZeroDivisionError"):
+        run(CodeExample.create("1 / 0\n"), {}, eval_example)
+
+
+def test_a_block_sees_the_names_of_the_blocks_above_it(eval_example: EvalExample) -> None:
+    names: dict[str, object] = {}
+    run(CodeExample.create("value = 2\n"), names, eval_example)
     run(CodeExample.create("print(value + 1)\n#> 3\n"), names, eval_example)
 
 
