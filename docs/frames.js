@@ -1,0 +1,19 @@
+// Sliders over the frames that pictures/frames.py writes: one frame is shown, the others are hidden.
+"use strict";
+
+function move(group) {
+  const slider = group.querySelector("input");
+  const shown = group.querySelectorAll(".frame");
+  const setting = shown[slider.value].dataset.setting;
+  shown.forEach((frame, index) => { frame.hidden = index !== Number(slider.value); });
+  slider.setAttribute("aria-valuetext", setting);
+  group.querySelector("output").textContent = setting;
+}
+
+document.addEventListener("DOMContentLoaded", () => {
+  document.querySelectorAll(".frames").forEach((group) => {
+    const slider = group.querySelector("input");
+    slider.hidden = false;
+    slider.addEventListener("input", () => move(group));
+  });
+});
