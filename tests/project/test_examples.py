@@ -46,17 +46,17 @@ def test_every_example_has_a_test():
 
 
 def test_binary_rare_positives(capsys):
-    result = run("binary_rare_positives", rows=3000, epochs=10)
-    assert list(result) == ["BCE", "BCE + prior bias", "focal", "Smooth-AP after warm-up"]
+    result = run("binary_rare_positives", rows=3000, epochs=8, seeds=2)
+    assert list(result) == ["linear", "64 hidden units"]
     # 5 % positives: a random ranking has an average precision near 0.05.
-    assert all(0.2 < ap <= 1 for ap in result.values())
+    assert all(0.12 < ap <= 1 for values in result.values() for ap in values.values())
     printed = capsys.readouterr().out
-    assert all(name in printed for name in result)
+    assert all(name in printed for values in result.values() for name in values)
 
 
 def test_multiclass_long_tail(capsys):
-    result = run("multiclass_long_tail", rows=2500, epochs=8)
-    assert list(result) == ["cross-entropy", "weighted focal", "Smooth-AP after warm-up"]
+    result = run("multiclass_long_tail", rows=2500, epochs=8, seeds=1)
+    assert list(result)[:3] == ["CE + prior bias", "... decision adjusted", "cross-entropy"]
     for ap in result.values():
         assert len(ap) == 5
         assert all(0 <= value <= 1 for value in ap)
@@ -88,8 +88,8 @@ def test_per_class_logging(capsys):
 
 
 def test_coverage_at_budget_demo():
-    result = run("coverage_at_budget_demo", rows=12_000, epochs=6)
-    assert len(result) == 7
+    result = run("coverage_at_budget_demo", rows=12_000, epochs=6, seeds=1)
+    assert len(result) == 9
     assert {f"pAUC {s}, {n}" for s in ("trapezoid", "pairwise") for n in ("pool", "live")} < set(
         result
     )
