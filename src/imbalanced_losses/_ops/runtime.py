@@ -12,6 +12,20 @@ def is_compiling() -> bool:
     return torch.compiler.is_compiling()
 
 
+def calls_operators(tensor: Tensor) -> bool:
+    """Whether a compiler is tracing this for a CPU, and an operator of ours may stand in its graph.
+
+    Not in a graph that is exported, which may run where this package is not; nor in that of a
+    `torch.func` transform, which has to see the operations.
+    """
+    return (
+        tensor.device.type == "cpu"
+        and is_compiling()
+        and not torch.compiler.is_exporting()
+        and not torch._C._are_functorch_transforms_active()
+    )
+
+
 def readable(tensor: Tensor) -> bool:
     """Whether the tensor is on a CPU, and neither a compiler nor a transform is at work.
 

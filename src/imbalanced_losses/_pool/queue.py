@@ -21,10 +21,10 @@ class MemoryQueue:
     `DistributedDataParallel` before every step.
     """
 
-    def __init__(self, num_classes: int, size: int) -> None:
+    def __init__(self, num_classes: int, size: int, rows: Rows | None = None) -> None:
         self.num_classes = num_classes
         self.size = size
-        self.rows = _empty(num_classes, size)
+        self.rows = _empty(num_classes, size) if rows is None else rows
 
     @property
     def scores(self) -> Tensor:
@@ -69,6 +69,11 @@ class MemoryQueue:
             )
         )
 
+    def widen_for(self, live: Rows) -> None:
+        """Make room for float64 rows that are to be pushed."""
+        if live.scores.dtype == torch.float64 and self.scores.dtype == torch.float32:
+            self._widen()
+
     @torch.no_grad()
     def push(self, joined: Rows, live_rows: int, nonfinite: Tensor | None) -> None:
         """Keep the tail of `joined`, the result of `join` with finite live rows at its end.
@@ -78,8 +83,6 @@ class MemoryQueue:
         """
         if self.size == 0 or live_rows == 0 or joined.label.is_meta:
             return
-        if joined.scores.dtype == torch.float64 and self.scores.dtype == torch.float32:
-            self._widen()
         arrived = joined.label[:, -live_rows:].amax() != IGNORED
         if readable(arrived) and not arrived:
             return

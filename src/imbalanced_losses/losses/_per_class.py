@@ -7,9 +7,12 @@ import torch
 from torch import Tensor
 
 from imbalanced_losses._ops.precision import no_autocast
-from imbalanced_losses._ops.runtime import apply, is_compiling, is_followed
+from imbalanced_losses._ops.runtime import apply, calls_operators, is_compiling, is_followed
+from imbalanced_losses._pool.memory import Memory
 from imbalanced_losses._pool.pool import Pool
+from imbalanced_losses._pool.rows import Rows
 from imbalanced_losses._pool.select import Selection, groups_of_like_size
+from imbalanced_losses.losses._operator import KINDS, arguments, measure, name_of
 
 # Up to so many cells, a few operations on each cost less than choosing the positives.
 POINTWISE = 2**13
@@ -40,9 +43,30 @@ class Statistic:
     # call is made of differentiable operations on `pool.scores`.
     forms_slope: ClassVar[bool] = False
 
+    def __init_subclass__(cls) -> None:
+        KINDS[name_of(cls)] = cls
+
+    @property
+    def diagnostic_dtypes(self) -> tuple[torch.dtype | None, ...]:
+        """Of the diagnostics of a call that forms the slope; None: that of the scores."""
+        return ()
+
     def __call__(self, pool: Pool, temperature: Tensor) -> PerClass:
         """The classes' losses for this pool at this temperature `[]`."""
         raise NotImplementedError
+
+    def measured(self, pool: Pool, temperature: Tensor) -> PerClass:
+        """The same, NaN for a valid class with a score that is not finite, in its slope as well.
+
+        So a diverging step is seen by whoever watches either.
+        """
+        with no_autocast(pool.scores):
+            found = self(pool, temperature)
+        if pool.nonfinite is None:
+            return found
+        factor = torch.where(found.valid & pool.nonfinite, torch.nan, 1.0)
+        slope = None if found.slope is None else found.slope * factor.unsqueeze(1)
+        return found._replace(loss=found.loss * factor, slope=slope)
 
 
 def shares_of(mass: Tensor, usable: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -106,42 +130,56 @@ class Outcome(NamedTuple):
         return self.loss, self.per_class.masked_fill(~self.valid, torch.nan), self.valid
 
 
-def reduce_classes(
-    statistic: Statistic, pool: Pool, temperature: Tensor, source: Tensor, reduction: str
-) -> Outcome:
-    """A statistic of the pool, reduced over the valid classes, on the graph of `source`.
+def outcome_of(
+    statistic: Statistic,
+    live: Rows,
+    memory: Memory,
+    temperature: Tensor,
+    reduction: str,
+    on_subsample: Callable[[Pool], None] | None = None,
+) -> tuple[Outcome, Pool | None]:
+    """A statistic of the pool, reduced over the valid classes, on the graph of the live scores.
 
-    The source, `[C, N]`, are the scores of the live rows. A valid class with a score that is not
-    finite becomes NaN, in its gradient as well, so that a diverging step is seen by whoever watches
-    either.
+    The pool comes with it, None where a compiler does not see it.
     """
+    source = live.scores
     has_gradient = is_followed(source)
-    wants_slope = has_gradient and statistic.forms_slope
-
-    def measured(pool: Pool) -> PerClass:
-        with no_autocast(source):
-            found = statistic(pool, temperature)
-        if pool.nonfinite is None:
-            return found
-        factor = torch.where(found.valid & pool.nonfinite, torch.nan, 1.0)
-        slope = None if found.slope is None else found.slope * factor.unsqueeze(1)
-        return found._replace(loss=found.loss * factor, slope=slope)
+    # Where autograd is to find the slope, the compiler has to see the operations.
+    if statistic.forms_slope and calls_operators(source):
+        given = arguments(statistic, live, memory, temperature, wants_slope=has_gradient)
+        loss, valid, slope, told = measure(*given)
+        dtypes = [dtype or source.dtype for dtype in statistic.diagnostic_dtypes]
+        diagnostics = tuple(map(Tensor.to, told.unbind(), dtypes))
+        found = PerClass(loss, valid, slope if has_gradient else None, diagnostics)
+        return _reduced(found, source, reduction, None), None
+    pool = memory.pooled(live, on_subsample)
 
     def followed(live_scores: Tensor) -> PerClass:
-        return measured(pool.with_live(live_scores)._replace(wants_slope=False))
+        joined = pool.with_live(live_scores)._replace(wants_slope=False)
+        return statistic.measured(joined, temperature)
 
     if has_gradient and not statistic.forms_slope:
-        per_class, valid, slope, diagnostics = followed(source)
-    else:
-        per_class, valid, slope, diagnostics = measured(pool._replace(wants_slope=wants_slope))
+        return _reduced(followed(source), source, reduction, None), pool
+    found = statistic.measured(pool._replace(wants_slope=has_gradient), temperature)
+    if found.slope is not None:
+        found = found._replace(slope=pool.of_live(found.slope))
+    return _reduced(found, source, reduction, None if is_compiling() else followed), pool
+
+
+def _reduced(
+    found: PerClass, source: Tensor, reduction: str, again: Callable[[Tensor], PerClass] | None
+) -> Outcome:
+    """A loss of the classes' losses, on the graph of the `source` `[C, live rows]`.
+
+    That is where they are already, or where their slope `[C, live rows]` puts them.
+    """
+    per_class, valid, slope, diagnostics = found
     share = valid.to(per_class.dtype)
     if reduction == "mean":
         share = share / share.sum().clamp(min=1)
     if slope is None:
         total = (per_class * share).sum()
     else:
-        again = None if is_compiling() else followed
-        slope = pool.of_live(slope)
         total, per_class = apply(_Attached, source, per_class, slope, share, again)
     loss = per_class.masked_fill(~valid, torch.nan) if reduction == "none" else total
     return Outcome(loss, per_class, valid, diagnostics)

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from imbalanced_losses import _checks
 from imbalanced_losses._ops.runtime import is_compiling, is_in_backward, readable
-from imbalanced_losses._pool.pool import Pool, build_pool
+from imbalanced_losses._pool.memory import Memory
+from imbalanced_losses._pool.pool import Pool
 from imbalanced_losses._pool.queue import MemoryQueue, packed_bytes
-from imbalanced_losses._pool.rows import Rows, finite_rows, gather_rows, one_vs_rest
-from imbalanced_losses._pool.subsample import subsample
+from imbalanced_losses._pool.rows import Rows, gather_rows, one_vs_rest
 from imbalanced_losses._warn import warn
 from imbalanced_losses.distributed import describe, failing_together, resolve_gather
 from imbalanced_losses.losses._module import Loss, Setting
-from imbalanced_losses.losses._per_class import Outcome, Statistic, reduce_classes
+from imbalanced_losses.losses._per_class import Outcome, Statistic, outcome_of
 from imbalanced_losses.losses._watch import GradientWatch
 
 # Form of the state in a checkpoint; the numbers at its head, all float64.
@@ -97,10 +97,10 @@ def ranking_loss(
         scores=scores,
     )
     temperature = _checks.number("temperature", temperature, above=0)
-    rows, nonfinite = finite_rows(settings.rows(logits, targets, iid_mask, sample_weight))
-    pool = build_pool(rows, rows.weight.shape[0], nonfinite)
-    tau = torch.full((), temperature, dtype=pool.scores.dtype, device=pool.scores.device)
-    return reduce_classes(statistic, pool, tau, rows.scores, reduction).loss
+    live = settings.rows(logits, targets, iid_mask, sample_weight)
+    tau = torch.full((), temperature, dtype=live.scores.dtype, device=live.scores.device)
+    none = Memory(MemoryQueue(settings.num_classes, 0), None, tau, False)
+    return outcome_of(statistic, live, none, tau, reduction)[0].loss
 
 
 class RankingLoss(Loss):
@@ -331,21 +331,17 @@ class RankingLoss(Loss):
             live = gather_rows(live, call)
         if not (live.scores.is_meta or live.scores.device == self.draws.device):
             self._move(live.scores.device)
-        live, nonfinite = finite_rows(live)
-        joined, live_rows = self.queue.join(live), live.weight.shape[0]
-        pool = build_pool(joined, live_rows, nonfinite)
-        if settings.max_pool_size is not None and settings.max_pool_size < pool.rows:
-            self._warn_of_subsample(pool, settings.max_pool_size)
-            pool = subsample(pool, settings.max_pool_size, self.draws.to(pool.scores.device))
-            if not (self._freezes or pool.scores.is_meta):
-                self.draws.add_(1)
         if writes:
-            # The pool is a copy: writing now is writing after the loss is computed.
-            self.queue.push(joined, live_rows, nonfinite)
+            self.queue.widen_for(live)
+        memory = Memory(self.queue, settings.max_pool_size, self.draws, writes)
         # A copy, for the temperature may be assigned between forward and backward.
-        temperature = self.tau.to(pool.scores, copy=True)
-        outcome = reduce_classes(statistic, pool, temperature, live.scores, settings.reduction)
-        if self.training and readable(live.scores):
+        temperature = self.tau.to(live.scores, copy=True)
+        outcome, pool = outcome_of(
+            statistic, live, memory, temperature, settings.reduction, self._warn_of_subsample
+        )
+        if memory.subsamples(live) and not (self._freezes or live.scores.is_meta):
+            self.draws.add_(1)
+        if pool is not None and self.training and readable(live.scores):
             self._warn_of_dead_gradient()
             self._watch.look(live.scores, outcome, pool)
         return outcome
@@ -363,8 +359,9 @@ class RankingLoss(Loss):
                 "`with loss.frozen_queue():`."
             )
 
-    def _warn_of_subsample(self, pool: Pool, size: int) -> None:
-        if self._has_warned or is_compiling() or pool.observed_rows() <= size:
+    def _warn_of_subsample(self, pool: Pool) -> None:
+        size = self.max_pool_size
+        if self._has_warned or is_compiling() or size is None or pool.observed_rows() <= size:
             return
         self._has_warned = True
         warn(

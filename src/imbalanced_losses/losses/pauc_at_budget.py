@@ -82,6 +82,11 @@ class PAUCAtBudget(Statistic):
                 "whose gradient moves the negatives in the band already. Leave it False."
             )
 
+    @property
+    def diagnostic_dtypes(self) -> tuple[torch.dtype | None, ...]:
+        """Of `PAUCDiagnostics`: two are counts."""
+        return (None, None, None, torch.int64, None, torch.int64) if self.diagnose else ()
+
     def __call__(self, pool: Pool, temperature: Tensor) -> PerClass:
         """1 - pAUC of every class."""
         group = partial(_pauc, temperature=temperature, settings=self)

@@ -1,0 +1,111 @@
+"""The way from live rows to a statistic as one operator, which a compiler calls and does not enter.
+
+On a CPU, where looking at a count costs nothing, that way chooses the rows that matter and takes
+the fastest operations for so many. A graph, whose shapes are fixed, takes two to nine times as
+long. The results have fixed shapes, whatever is read on the way. An accelerator would wait for what
+is read, so its graphs hold the operations.
+"""
+
+import ast
+from collections.abc import Callable
+from dataclasses import fields
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from imbalanced_losses._pool.memory import Memory
+from imbalanced_losses._pool.queue import MemoryQueue
+from imbalanced_losses._pool.rows import Rows
+
+# What makes a statistic of its settings, by the name of its class: an operator takes tensors,
+# numbers and text. What it makes is called with the pool and the temperature.
+KINDS: dict[str, Callable[..., Any]] = {}
+
+
+def name_of(kind: type) -> str:
+    """The name of a class of statistics."""
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def arguments(
+    statistic: Any, live: Rows, memory: Memory, temperature: Tensor, *, wants_slope: bool
+) -> tuple[Any, ...]:
+    """What `measure` takes, for a statistic that is a dataclass of numbers and text."""
+    values = ((field.name, getattr(statistic, field.name)) for field in fields(statistic))
+    settings = ", ".join(f"{name!r}: {value!r}" for name, value in values)
+    return (
+        name_of(type(statistic)),
+        f"{{{settings}}}",
+        temperature,
+        live.scores.detach(),
+        *live[1:],
+        *memory.queue.rows,
+        memory.max_pool_size,
+        memory.draws,
+        memory.writes,
+        wants_slope,
+    )
+
+
+@lru_cache
+def _statistic(kind: str, settings: str) -> Any:
+    return KINDS[kind](**ast.literal_eval(settings))
+
+
+def _measure(
+    kind: str,
+    settings: str,
+    temperature: Tensor,
+    scores: Tensor,
+    label: Tensor,
+    weight: Tensor,
+    iid: Tensor,
+    queued_scores: Tensor,
+    queued_label: Tensor,
+    queued_weight: Tensor,
+    queued_iid: Tensor,
+    max_pool_size: int | None,
+    draws: Tensor,
+    writes: bool,
+    wants_slope: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Loss, valid, slope (of no columns where it is not wanted) and diagnostics `[D, C]`, float64.
+
+    Of the live rows and of those in the queue, which then takes the live ones if it `writes`.
+    """
+    rows = Rows(queued_scores, queued_label, queued_weight, queued_iid)
+    queue = MemoryQueue(len(scores), queued_label.shape[1], rows)
+    pool = Memory(queue, max_pool_size, draws, writes).pooled(Rows(scores, label, weight, iid))
+    found = _statistic(kind, settings).measured(pool._replace(wants_slope=wants_slope), temperature)
+    if found.slope is None:
+        slope = scores.new_empty(len(scores), 0)
+    else:
+        slope = pool.of_live(found.slope).contiguous()
+    if found.diagnostics:
+        diagnostics = torch.stack([values.double() for values in found.diagnostics])
+    else:
+        diagnostics = scores.new_empty(0, len(scores), dtype=torch.float64)
+    return found.loss, found.valid, slope, diagnostics
+
+
+def _shapes(kind: str, settings: str, temperature: Tensor, scores: Tensor, *others: Any) -> Any:
+    wants_slope = others[-1]
+    classes, rows = scores.shape
+    diagnostics = len(_statistic(kind, settings).diagnostic_dtypes)
+    return (
+        scores.new_empty(classes),
+        scores.new_empty(classes, dtype=torch.bool),
+        scores.new_empty(classes, rows if wants_slope else 0),
+        scores.new_empty(diagnostics, classes, dtype=torch.float64),
+    )
+
+
+# Not by `torch.library.custom_op`, whose layers of Python cost as much as a small pool.
+_LIBRARY: Any = torch.library.Library("imbalanced_losses", "FRAGMENT")  # type: ignore[no-untyped-call]
+_QUEUED = ("queued_scores", "queued_label", "queued_weight", "queued_iid")
+_LIBRARY.define(f"measure{torch.library.infer_schema(_measure, mutates_args=_QUEUED)}")
+_LIBRARY.impl("measure", _measure, "CPU")
+torch.library.register_fake("imbalanced_losses::measure", _shapes, lib=_LIBRARY)
+measure = torch.ops.imbalanced_losses.measure.default
