@@ -18,6 +18,10 @@ CHECKS = OPS | {"_checks"}
 POOL = CHECKS | {"distributed", "_pool", "_warn"}
 ROADS = POOL | {"losses._"}
 LOSSES = ROADS | {"losses"}
+RECIPES = LOSSES | {"mixing", "class_weights", "calibration", "metrics"}
+RECIPES |= {"_class_counts", "_planned", "samplers", "_pointwise_call"}
+TRAINING = RECIPES | {"recipes", "_goals", "_engine"}
+FIT = TRAINING | {"_training"}
 REACHES = {
     "_ops": set(),
     "_checks": OPS,
@@ -40,12 +44,14 @@ REACHES = {
     "_pointwise_call": OPS,
     "warmup": LOSSES | {"_schedule", "_pointwise_call"},
     "mixing": LOSSES | {"_pointwise_call"},
-    "recipes": LOSSES
-    | {"mixing", "class_weights", "calibration", "metrics"}
-    | {"_class_counts", "_planned", "samplers", "_pointwise_call"},
-    "_goals": LOSSES
-    | {"recipes", "mixing", "class_weights", "calibration", "metrics"}
-    | {"_class_counts", "_planned", "samplers", "_pointwise_call"},
+    "recipes": RECIPES,
+    "_goals": RECIPES | {"recipes"},
+    "_engine": set(),
+    "_training": TRAINING,
+    "_fit": FIT,
+    "_calibrator": set(),
+    "_rows": RECIPES | {"recipes"},
+    "estimator": FIT | {"_fit", "_calibrator", "_rows"},
     "integrations": LOSSES
     | {"mixing"}
     | {"_class_counts", "metrics"}
@@ -55,6 +61,9 @@ REACHES = {
 # What a room may import from outside besides torch; the others know nothing else.
 OUTSIDE = {
     "_paired": {"numpy", "scipy"},
+    "_engine": {"lightning"},
+    "_rows": {"numpy", "sklearn"},
+    "estimator": {"numpy", "sklearn"},
     "integrations": {"lightning", "torchmetrics", "transformers"},
 }
 

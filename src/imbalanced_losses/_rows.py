@@ -1,0 +1,165 @@
+"""From the arrays of scikit-learn to the rows of a training: targets, held-out rows, scale."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from imbalanced_losses.recipes import Kind, Problem
+
+try:
+    import numpy as np
+    from sklearn.utils import column_or_1d
+    from sklearn.utils.multiclass import check_classification_targets, type_of_target
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "RareClassClassifier needs scikit-learn: in a clone of this repository, "
+        'pip install ".[compare]".'
+    ) from error
+
+
+class Targets(NamedTuple):
+    """Targets as a loss wants them, and what they are called."""
+
+    kind: Kind
+    y: Tensor  # class indices [N], or zeros and ones [N, outputs]
+    classes: Any  # labels in sorted order; numbers of the labels for multi-label problems
+    positive: int  # binary problems: which of the two classes is 1 in y
+
+    @property
+    def marks(self) -> Tensor:
+        """Zeros and ones `[N, C]` with a column for each class or label."""
+        if self.kind == "multiclass":
+            return torch.nn.functional.one_hot(self.y, len(self.classes))
+        return self.y.long()
+
+
+def read_targets(y: Any, pos_label: Any) -> Targets:
+    """Labels `[N]` or `[N, 1]` of any type, or zeros and ones `[N, labels]`."""
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = column_or_1d(y, warn=True)
+    check_classification_targets(y)
+    if y.ndim == 2:
+        if type_of_target(y) != "multilabel-indicator":
+            raise ValueError(
+                "y must hold one label per row, or zeros and ones [N, labels]; got a "
+                f"{type_of_target(y)} target of shape {list(y.shape)}."
+            )
+        if pos_label is not None:
+            raise ValueError(f"pos_label is for binary problems; got {pos_label!r}.")
+        marks = torch.from_numpy((y != 0).astype(np.float32))
+        return Targets("multilabel", marks, np.arange(y.shape[1]), 1)
+    classes, index = np.unique(y, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(f"y must hold at least two classes; got one class, {classes[0]!r}.")
+    if len(classes) > 2:
+        if pos_label is not None:
+            raise ValueError(
+                f"pos_label is for binary problems; got {pos_label!r} and {len(classes)} classes."
+            )
+        return Targets("multiclass", torch.from_numpy(index.astype(np.int64)), classes, 1)
+    positive = int(2 * index.sum() <= len(index))
+    if pos_label is not None:
+        found = np.flatnonzero(classes == pos_label)
+        if len(found) != 1:
+            raise ValueError(
+                f"pos_label must be one of the classes {classes.tolist()}; got {pos_label!r}."
+            )
+        positive = int(found[0])
+    marks = torch.from_numpy((index == positive).astype(np.float32))
+    return Targets("binary", marks.unsqueeze(1), classes, positive)
+
+
+def hold_out(targets: Targets, fraction: float, seed: int) -> Tensor:
+    """Which rows are held out, bool `[N]`: that share of every class or label, by chance.
+
+    Rarest first, as in Sechidis, Tsoumakas and Vlahavas, "On the Stratification of Multi-Label
+    Data", ECML 2011. One row of each class at least is left to train on, and one at least is held
+    out where there are two.
+    """
+    marks = targets.marks
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(marks), generator=generator)
+    marks = marks[order].bool()
+    if targets.kind != "multiclass":
+        marks = torch.cat([marks, ~marks.any(1, keepdim=True)], 1)
+    free = torch.ones(len(marks), dtype=torch.bool)
+    held = torch.zeros(len(marks), dtype=torch.bool)
+    for column in marks.sum(0).argsort(stable=True).tolist():
+        own = marks[:, column]
+        count = int(own.sum())
+        wanted = min(max(round(fraction * count), 1), count - 1) - int((own & held).sum())
+        rows = (own & free).nonzero()[:, 0]
+        held[rows[: max(wanted, 0)]] = True
+        free &= ~own
+    result = torch.zeros_like(held)
+    result[order] = held
+    return result
+
+
+def problem_of(targets: Targets, rows: Tensor, weight: Tensor) -> Problem:
+    """The problem on these rows, each counted by its weight.
+
+    Raises:
+        ValueError: A label has no positive or no negative among them.
+    """
+    mass = weight[rows].double()
+    counts = (targets.marks[rows].double() * mass.unsqueeze(1)).sum(0)
+    total = float(mass.sum())
+    if targets.kind == "multiclass":
+        return Problem("multiclass", counts.tolist())
+    if targets.kind == "binary":
+        return Problem("binary", (total - float(counts[0]), float(counts[0])))
+    marks = targets.y[rows]
+    for label, column in enumerate(marks.T):
+        if (column == column[0]).all():
+            raise ValueError(
+                f"y must have positives and negatives of each label among the rows to train on; "
+                f"label {label} is {int(column[0])} in all of them. Leave the label out."
+            )
+    return Problem("multilabel", counts.tolist(), rows=total)
+
+
+class Scaler(NamedTuple):
+    """Mean and standard deviation of each feature, in units of its largest magnitude."""
+
+    unit: Any
+    mean: Any
+    spread: Any
+
+    @classmethod
+    def of(cls, x: Any) -> "Scaler":
+        """Of these rows. A constant feature becomes 0."""
+        unit = np.abs(x).max(0)
+        unit[unit == 0] = 1
+        x = x / unit  # squares of large features would overflow
+        spread = x.std(0)
+        mean = x.mean(0)
+        # What rounding leaves of a constant is no spread.
+        spread[spread <= 10 * np.finfo(float).eps * np.abs(mean)] = np.inf
+        return cls(unit, mean, spread)
+
+    def __call__(self, x: Any) -> Any:
+        """The features in standard deviations from the mean."""
+        return (x / self.unit - self.mean) / self.spread
+
+
+def row_weights(sample_weight: Any, rows: int) -> Any:
+    """Weights `[N]` as float64, or None.
+
+    Raises:
+        ValueError: They have another shape, are negative or not finite, or all are 0.
+    """
+    if sample_weight is None:
+        return None
+    weight = np.asarray(sample_weight, dtype=np.float64)
+    if weight.shape != (rows,):
+        raise ValueError(f"sample_weight must have shape [n] = [{rows}]; got {list(weight.shape)}.")
+    if not np.isfinite(weight).all() or (weight < 0).any():
+        raise ValueError(
+            "sample_weight must be finite and not negative; it holds "
+            f"{weight.min():g} to {weight.max():g}."
+        )
+    if not weight.any():
+        raise ValueError("sample_weight must not be zero in all rows.")
+    return weight / weight.max()
