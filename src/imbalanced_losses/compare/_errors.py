@@ -1,0 +1,45 @@
+"""What is wrong with data, in sentences, and names of the user's own in them."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+_LONGEST_NAME = 60
+_LISTED = 5
+
+
+class DataError(ValueError):
+    """Data that cannot be compared. Its message is one or two sentences that name the fix."""
+
+
+def quoted(name: object) -> str:
+    """A name in quotes on one line: what cannot be printed is escaped, what is long is cut."""
+    text = str(name)
+    return repr(text if len(text) <= _LONGEST_NAME else text[: _LONGEST_NAME - 1] + "…")
+
+
+def listed(names: Iterable[object]) -> str:
+    """The first of the names in quotes, and how many more there are."""
+    names = list(names)
+    words = ", ".join(map(quoted, names[:_LISTED]))
+    return words if len(names) <= _LISTED else f"{words} and {len(names) - _LISTED} more"
+
+
+def counted(count: int, thing: str) -> str:
+    """Such as `"1 row"` or `"2,000 rows"`."""
+    if count == 1:
+        return f"1 {thing}"
+    plural = f"{thing[:-1]}ies" if thing.endswith("y") else f"{thing}{'es' * thing.endswith('s')}"
+    return f"{count:,} {plural if plural != thing else thing + 's'}"
+
+
+def missing_name(name: object, names: Iterable[object], thing: str = "column") -> DataError:
+    """The error for a name that is not there, with those that are near it."""
+    known = {str(one).casefold().strip(): str(one) for one in names}
+    near = get_close_matches(str(name).casefold().strip(), known, n=3)
+    if near:
+        hint = f"Did you mean {' or '.join(quoted(known[one]) for one in near)}?"
+    elif known:
+        hint = f"There are {listed(known.values())}."
+    else:
+        hint = f"There is no {thing} at all."
+    return DataError(f"There is no {thing} {quoted(name)}. {hint}")
