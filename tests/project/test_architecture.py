@@ -52,6 +52,7 @@ REACHES = {
     "_calibrator": set(),
     "_rows": RECIPES | {"recipes"},
     "estimator": FIT | {"_fit", "_calibrator", "_rows"},
+    "compare": FIT | {"_fit", "_calibrator", "_rows", "_paired", "thresholds"},
     "integrations": LOSSES
     | {"mixing"}
     | {"_class_counts", "metrics"}
@@ -64,6 +65,7 @@ OUTSIDE = {
     "_engine": {"lightning"},
     "_rows": {"numpy", "sklearn"},
     "estimator": {"numpy", "sklearn"},
+    "compare": {"joblib", "numpy", "pandas", "rich", "scipy", "sklearn", "skrub", "threadpoolctl"},
     "integrations": {"lightning", "torchmetrics", "transformers"},
 }
 
