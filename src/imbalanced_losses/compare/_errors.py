@@ -1,5 +1,6 @@
 """What is wrong with data, in sentences, and names of the user's own in them."""
 
+from collections import Counter
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -28,8 +29,16 @@ def counted(count: int, thing: str) -> str:
     """Such as `"1 row"` or `"2,000 rows"`."""
     if count == 1:
         return f"1 {thing}"
-    plural = f"{thing[:-1]}ies" if thing.endswith("y") else f"{thing}{'es' * thing.endswith('s')}"
-    return f"{count:,} {plural if plural != thing else thing + 's'}"
+    return f"{count:,} {thing}{'es' if thing.endswith('s') else 's'}"
+
+
+def doubled(source: str, names: Iterable[str]) -> str:
+    """The sentence for columns of a source, already in quotes, that share a name."""
+    often = [name for name, count in Counter(names).items() if count > 1]
+    return (
+        f"{source} has more than one column of the name {listed(often)}. Rename them, so "
+        "that it is known which is meant."
+    )
 
 
 def missing_name(name: object, names: Iterable[object], thing: str = "column") -> DataError:
@@ -43,3 +52,8 @@ def missing_name(name: object, names: Iterable[object], thing: str = "column") -
     else:
         hint = f"There is no {thing} at all."
     return DataError(f"There is no {thing} {quoted(name)}. {hint}")
+
+
+def one_line(text: object) -> str:
+    """Text that a terminal can show: what would break the line or steer the screen is escaped."""
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in str(text))
