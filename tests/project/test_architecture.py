@@ -22,6 +22,7 @@ RECIPES = LOSSES | {"mixing", "class_weights", "calibration", "metrics"}
 RECIPES |= {"_class_counts", "_planned", "samplers", "_pointwise_call"}
 TRAINING = RECIPES | {"recipes", "_goals", "_engine"}
 FIT = TRAINING | {"_training"}
+COMPARE = FIT | {"_fit", "_calibrator", "_rows", "_paired", "thresholds"}
 REACHES = {
     "_ops": set(),
     "_checks": OPS,
@@ -52,7 +53,8 @@ REACHES = {
     "_calibrator": set(),
     "_rows": RECIPES | {"recipes"},
     "estimator": FIT | {"_fit", "_calibrator", "_rows"},
-    "compare": FIT | {"_fit", "_calibrator", "_rows", "_paired", "thresholds"},
+    "compare": COMPARE,
+    "__main__": COMPARE | {"compare"},
     "integrations": LOSSES
     | {"mixing"}
     | {"_class_counts", "metrics"}
@@ -65,7 +67,8 @@ OUTSIDE = {
     "_engine": {"lightning"},
     "_rows": {"numpy", "sklearn"},
     "estimator": {"numpy", "sklearn"},
-    "compare": {"joblib", "numpy", "pandas", "rich", "scipy", "sklearn", "skrub", "threadpoolctl"},
+    "compare": {"joblib", "numpy", "pandas", "pyarrow", "rich", "scipy", "sklearn", "skrub"}
+    | {"threadpoolctl", "typer"},
     "integrations": {"lightning", "torchmetrics", "transformers"},
 }
 

@@ -1,0 +1,208 @@
+"""The commands `imbalanced-losses compare` and `imbalanced-losses inspect`."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+try:
+    import typer
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "The command line needs typer, which the compare extra of this repository installs: in its "
+        'clone, pip install ".[compare]".'
+    ) from error
+from rich.console import Console
+
+import imbalanced_losses.compare as room
+from imbalanced_losses.compare._errors import DataError, one_line, quoted
+from imbalanced_losses.compare._model import load_factory
+from imbalanced_losses.compare._show import show_comparison, show_inspection
+from imbalanced_losses.recipes import Goal
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    # Brackets in what a user typed are no markup.
+    rich_markup_mode=None,
+    help="From a table with a rare class to a decision.",
+)
+
+Data = Annotated[
+    str, typer.Argument(help="A CSV file (up to 1 GB), Parquet file or NPZ file.", metavar="DATA")
+]
+Target = Annotated[
+    list[str] | None,
+    typer.Option(help="The target column; again for each further label. NPZ: the array, else y."),
+]
+Positive = Annotated[
+    str | None, typer.Option(help="The class that counts as positive; else the rarer of two.")
+]
+Drop = Annotated[list[str] | None, typer.Option(help="A column to leave out; again for more.")]
+Keep = Annotated[
+    list[str] | None,
+    typer.Option(help="A column to use although it looks like an id; again for more."),
+]
+Group = Annotated[
+    str | None, typer.Option(help="Rows with equal values in this column stay in one fold.")
+]
+Budget = Annotated[
+    float | None, typer.Option(help="Share of rows that may raise an alert, such as 0.005.")
+]
+Folds = Annotated[int, typer.Option(help="Parts that the rows are split into.")]
+
+
+@app.command()
+def compare(
+    data: Data,
+    target: Target = None,
+    positive: Positive = None,
+    goal: Annotated[
+        str, typer.Option(help="What is to be high, such as recall_at_budget.")
+    ] = "average_precision",
+    budget: Budget = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Your own network: a function of inputs and outputs.", metavar="PACKAGE:FACTORY"
+        ),
+    ] = None,
+    hidden: Annotated[
+        str, typer.Option(help="Widths of the hidden layers; empty for a linear model.")
+    ] = "128,128",
+    recipes: Annotated[
+        str | None, typer.Option(help="Names of recipes, with commas; else all that suit.")
+    ] = None,
+    folds: Folds = 5,
+    repeats: Annotated[int | None, typer.Option(help="How often the rows are split anew.")] = None,
+    seed: Annotated[int, typer.Option(help="Of splits, weights and orders.")] = 0,
+    jobs: Annotated[int, typer.Option(help="Trials at a time; -1: one for each core.")] = -1,
+    out: Annotated[
+        Path, typer.Option(help="Folder for the report and for what is needed to go on.")
+    ] = Path("comparison"),
+    drop: Drop = None,
+    keep: Keep = None,
+    group: Group = None,
+    device: Annotated[str, typer.Option(help="Such as cpu or cuda.")] = "auto",
+    precision: Annotated[str | None, typer.Option(help="Such as bf16-mixed.")] = None,
+    strategy: Annotated[str | None, typer.Option(help="Such as ddp.")] = None,
+    level: Annotated[float, typer.Option(help="Of every interval, in (0, 1).")] = 0.95,
+    resume: Annotated[bool, typer.Option(help="Go on with the trials that OUT holds.")] = True,
+    quiet: Annotated[bool, typer.Option(help="Print the verdict alone.")] = False,
+) -> None:
+    """Compare ways to train for a rare class on your data, and choose a threshold."""
+    with sentences(f"What is done is kept in {quoted(out)}: the same command goes on from there."):
+        check_folder(out)
+        if model is not None:
+            load_factory(model)
+        options: dict[str, Any] = {"keep": keep} if keep else {}
+        result = room.compare(
+            data,
+            target,
+            positive=positive,
+            goal=cast(Goal, goal),
+            budget=budget,
+            model=model,
+            hidden=_widths(hidden),
+            recipes=_names(recipes),
+            folds=folds,
+            repeats=repeats,
+            seed=seed,
+            jobs=jobs,
+            out=out,
+            drop=drop or (),
+            group=group,
+            device=device,
+            precision=precision,
+            strategy=strategy,
+            level=level,
+            resume=resume,
+            quiet=quiet,
+            **options,
+        )
+        if quiet:
+            typer.echo(one_line(result.sentence))
+        else:
+            show_comparison(Console(), result)
+            typer.echo(f"Written to {one_line(out)}.")
+
+
+@app.command()
+def inspect(
+    data: Data,
+    target: Target = None,
+    positive: Positive = None,
+    budget: Budget = None,
+    folds: Folds = 5,
+    drop: Drop = None,
+    keep: Keep = None,
+    group: Group = None,
+    test: Annotated[
+        str | None, typer.Option(help="Another part of the data, to find rows that are in both.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what a table holds, what of it cannot be used, and what to try. Trains nothing."""
+    with sentences("Nothing was written."):
+        found = room.inspect(
+            data,
+            target,
+            positive=positive,
+            drop=drop or (),
+            keep=keep or (),
+            group=group,
+            folds=folds,
+            budget=budget,
+            test=test,
+        )
+        if as_json:
+            typer.echo(json.dumps(found.to_dict(), indent=2, allow_nan=False))
+        else:
+            show_inspection(Console(), found)
+
+
+@contextmanager
+def sentences(after_stop: str) -> Iterator[None]:
+    """End with a sentence instead of a traceback: 2 for what the user can mend, 130 for Ctrl-C."""
+    try:
+        yield
+    except (ValueError, ImportError) as error:
+        typer.echo(f"imbalanced-losses: {one_line(error)}", err=True)
+        raise typer.Exit(2) from error
+    except KeyboardInterrupt as error:
+        typer.echo(f"\nStopped. {after_stop}", err=True)
+        raise typer.Exit(130) from error
+
+
+def check_folder(folder: Path) -> None:
+    """Raise unless files can be written in the folder; nothing is left behind.
+
+    Raises:
+        DataError: It is a file, or this user may not write there.
+    """
+    nearest = folder.absolute()
+    try:
+        while not nearest.exists():
+            nearest = nearest.parent
+        if not nearest.is_dir():
+            raise DataError(f"out must be a folder; {quoted(nearest)} is a file.")
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(f"out: nothing can be written to {quoted(folder)}: {reason}.") from error
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    """Such as (128, 128) of "128,128"; () of nothing."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not all(word.isdecimal() and int(word) > 0 for word in words):
+        raise DataError(f"hidden must be widths such as 128,128; got {quoted(text)}.")
+    return tuple(map(int, words))
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [word.strip() for word in text.split(",") if word.strip()]

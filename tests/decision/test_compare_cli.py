@@ -1,0 +1,378 @@
+"""The command line: what reaches the library, and how it ends when it cannot go on."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import imbalanced_losses.compare as room
+from imbalanced_losses.compare import cli
+from imbalanced_losses.compare._errors import DataError
+from imbalanced_losses.compare._model import check_factory, load_factory
+from imbalanced_losses.compare._result import (
+    ClassCount,
+    Comparison,
+    Data,
+    Decision,
+    Difference,
+    Outcome,
+)
+
+ROWS = 120
+
+
+@pytest.fixture
+def data(tmp_path):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "amount": rng.normal(size=ROWS),
+            "user": np.arange(ROWS) % 40,
+            "fraud": (np.arange(ROWS) % 12 == 0).astype(int),
+        }
+    )
+    path = tmp_path / "data.csv"
+    frame.to_csv(path, index=False)
+    return str(path)
+
+
+def ran(*words):
+    return CliRunner().invoke(cli.app, list(map(str, words)), env={"COLUMNS": "160"})
+
+
+def result_of(sentence="no clear difference: keep cross-entropy with prior bias"):
+    outcome = Outcome("prior_bias", "[b]cross-entropy[/b]", (0.5,), 0.5, 0.4, 0.6, (0.5,), 1.0)
+    gain = Difference(0.1, -0.1, 0.3, 0.4, 0.8, 3, 2, "unclear")
+    other = Outcome("focal", "focal loss", (0.6,), 0.6, 0.5, 0.7, (0.6,), 2.0, difference=gain)
+    return Comparison(
+        data=Data("data.csv", ROWS, 2, "binary", "fraud", (ClassCount("0", 1), ClassCount("1", 1))),
+        goal="average_precision",
+        goal_title="average precision",
+        budget=None,
+        repeats=1,
+        folds=5,
+        seed=0,
+        level=0.95,
+        outcomes=(other, outcome),
+        sentence=sentence,
+        choice="prior_bias",
+        decisions=(Decision("1", "budget=0.01", 0.3, None, None, None, None, "alert from .3 on"),),
+        notes=("a note",),
+    )
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The calls of `compare`, which answers at once."""
+    made = []
+
+    def answer(*args, **kwargs):
+        made.append((args, kwargs))
+        return result_of()
+
+    monkeypatch.setattr(room, "compare", answer)
+    return made
+
+
+def test_every_option_reaches_the_library_under_its_own_name(data, calls, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own_net.py").write_text("def build(inputs, outputs): ...\n")
+    options = {
+        "--target": "fraud",
+        "--positive": "1",
+        "--goal": "recall_at_budget",
+        "--budget": "0.05",
+        "--model": "own_net:build",
+        "--hidden": "64, 32",
+        "--recipes": "focal, ensemble",
+        "--folds": "3",
+        "--repeats": "2",
+        "--seed": "7",
+        "--jobs": "2",
+        "--out": str(tmp_path / "out"),
+        "--drop": "user",
+        "--keep": "amount",
+        "--group": "user",
+        "--device": "cpu",
+        "--precision": "bf16-mixed",
+        "--strategy": "ddp",
+        "--level": "0.9",
+    }
+    words = [word for pair in options.items() for word in pair]
+    ended = ran("compare", data, *words, "--no-resume", "--quiet")
+    assert ended.exit_code == 0, ended.output
+    assert ended.output == "no clear difference: keep cross-entropy with prior bias\n"
+    ((args, kwargs),) = calls
+    assert args == (data, ["fraud"])
+    assert kwargs == {
+        "positive": "1",
+        "goal": "recall_at_budget",
+        "budget": 0.05,
+        "model": "own_net:build",
+        "hidden": (64, 32),
+        "recipes": ["focal", "ensemble"],
+        "folds": 3,
+        "repeats": 2,
+        "seed": 7,
+        "jobs": 2,
+        "out": tmp_path / "out",
+        "drop": ["user"],
+        "keep": ["amount"],
+        "group": "user",
+        "device": "cpu",
+        "precision": "bf16-mixed",
+        "strategy": "ddp",
+        "level": 0.9,
+        "resume": False,
+        "quiet": True,
+    }
+
+
+def test_the_options_of_the_command_are_arguments_of_the_library(data, calls, tmp_path):
+    from inspect import signature
+
+    from imbalanced_losses.compare._compare import compare
+
+    ran("compare", data, "--target", "fraud", "--target", "user", "--out", tmp_path / "out")
+    ((args, kwargs),) = calls
+    signature(compare).bind(*args, **kwargs)
+    assert args[1] == ["fraud", "user"]
+    assert kwargs["hidden"] == (128, 128)
+    assert kwargs["recipes"] is kwargs["model"] is None
+    assert kwargs["resume"] is True
+
+
+def test_a_linear_model_has_no_hidden_layers(data, calls, tmp_path):
+    ran("compare", data, "--target", "fraud", "--hidden", "", "--out", tmp_path / "out")
+    assert calls[0][1]["hidden"] == ()
+
+
+def test_a_comparison_ends_with_its_table_and_its_verdict(data, calls, tmp_path):
+    ended = ran("compare", data, "--target", "fraud", "--out", tmp_path / "out")
+    assert ended.exit_code == 0
+    text = " ".join(ended.output.split())
+    for words in (
+        "[b]cross-entropy[/b]",
+        "+0.1000",
+        "3 : 2",
+        "baseline",
+        "a note",
+        "alert from .3",
+    ):
+        assert words in text, words
+    assert "no clear difference: keep cross-entropy with prior bias" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--target", "frau"], "Did you mean 'fraud'"),
+        (["--target", "[bold]x[/bold]"], "no column '[bold]x[/bold]'"),
+        (["--target", "\x1b[2J"], "no column '\\x1b[2J'"),
+        ([], "must be named"),
+        (["--target", "fraud", "--folds", "1"], "folds must be at least 2"),
+        (["--target", "fraud", "--folds", "30"], "Use at most 10 folds"),
+        (["--target", "fraud", "--drop", "amount", "--drop", "user"], "no feature left"),
+        (["--target", "fraud", "--budget", "2"], "budget must be"),
+        (["--target", "fraud", "--test", "none.csv"], "'none.csv' is not there"),
+    ],
+)
+def test_what_the_user_can_mend_ends_with_a_sentence_and_exit_code_2(data, options, words):
+    ended = ran("inspect", data, *options)
+    assert ended.exit_code == 2
+    assert ended.stdout == ""
+    assert ended.stderr.startswith("imbalanced-losses: ")
+    assert words in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert "Traceback" not in ended.stderr
+
+
+def test_an_unknown_option_or_command_ends_with_exit_code_2(data):
+    for words in (["inspect", data, "--tarket", "x"], ["[red]do[/red]"], ["compare"]):
+        ended = ran(*words)
+        assert ended.exit_code == 2
+        assert "Traceback" not in ended.output
+
+
+def test_what_goes_wrong_inside_of_a_comparison_leaves_nothing_behind(data, monkeypatch, tmp_path):
+    def fail(*args, **kwargs):
+        raise DataError("A sentence\nabout data.")
+
+    monkeypatch.setattr(room, "compare", fail)
+    ended = ran("compare", data, "--target", "fraud", "--out", tmp_path / "a" / "out")
+    assert ended.exit_code == 2
+    assert ended.stderr == "imbalanced-losses: A sentence\\nabout data.\n"
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("command", ["compare", "inspect"])
+def test_ctrl_c_ends_with_130_and_says_how_to_go_on(data, monkeypatch, tmp_path, command):
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(room, command, stop)
+    out = ["--out", tmp_path / "out"] if command == "compare" else []
+    ended = ran(command, data, "--target", "fraud", *out)
+    assert ended.exit_code == 130
+    assert "Stopped." in ended.stderr
+    assert command == "inspect" or "the same command goes on" in ended.stderr
+    assert "Traceback" not in ended.output
+
+
+def test_ctrl_c_in_the_middle_of_reading_ends_the_same(data, monkeypatch):
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pd, "read_csv", stop)
+    assert ran("inspect", data, "--target", "fraud").exit_code == 130
+
+
+def test_a_fault_of_our_own_is_not_hidden(data, monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(room, "inspect", fail)
+    assert isinstance(ran("inspect", data, "--target", "fraud").exception, RuntimeError)
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_is_read(
+    calls, tmp_path, monkeypatch
+):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    for out in (file, file / "below"):
+        ended = ran("compare", "none.csv", "--out", out)
+        assert ended.exit_code == 2
+        assert "out must be a folder" in ended.stderr
+    assert file.read_text() == "mine"
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(cli.tempfile, "TemporaryFile", refuse)
+    ended = ran("compare", "none.csv", "--out", tmp_path)
+    assert "nothing can be written" in ended.stderr
+    assert "Permission denied" in ended.stderr
+    assert not calls
+
+
+def test_a_folder_with_files_of_others_is_left_as_it_is(data, calls, tmp_path):
+    (tmp_path / "theirs.txt").write_text("theirs")
+    before = sorted(tmp_path.iterdir())
+    assert ran("compare", data, "--target", "fraud", "--out", tmp_path).exit_code == 0
+    assert sorted(tmp_path.iterdir()) == before
+    assert (tmp_path / "theirs.txt").read_text() == "theirs"
+
+
+@pytest.mark.parametrize("hidden", ["a", "1,-2", "0", "1.5"])
+def test_widths_that_are_none_are_refused(data, calls, tmp_path, hidden):
+    ended = ran("compare", data, f"--hidden={hidden}", "--out", tmp_path / "out")
+    assert ended.exit_code == 2
+    assert "hidden must be widths" in ended.stderr
+    assert not calls
+
+
+def test_inspect_prints_tables_or_json(data):
+    text = ran("inspect", data, "--target", "fraud", "--group", "user").output
+    assert "Classes, the rarest first" in text
+    ended = ran("inspect", data, "--target", "fraud", "--json", "--test", data)
+    found = json.loads(ended.stdout)
+    assert found["rows"] == found["test"]["shared"] == ROWS
+    assert found["classes"][1]["rows"] == 10
+
+
+# Own networks.
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("own", "of the form package:factory"),
+        ("own:", "of the form package:factory"),
+        ("no_such_package:net", "ModuleNotFoundError"),
+        ("broken_net:net", "ZeroDivisionError"),
+        ("plain_net:other", "has no 'other'"),
+        ("plain_net:NUMBER", "got int"),
+    ],
+)
+def test_a_model_that_cannot_be_found_is_refused_in_a_sentence(
+    data, calls, tmp_path, monkeypatch, name, words
+):
+    monkeypatch.chdir(tmp_path)
+    Path("broken_net.py").write_text("1 / 0\n")
+    Path("plain_net.py").write_text("NUMBER = 3\n")
+    ended = ran("compare", data, "--model", name, "--out", "out")
+    assert ended.exit_code == 2
+    assert words in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not calls
+
+
+def test_a_factory_behind_dots_is_found():
+    assert load_factory("torch:nn.Linear").__name__ == "Linear"
+
+
+def test_a_network_of_the_wrong_shape_is_refused_in_a_sentence():
+    from torch import nn
+
+    check_factory(nn.Linear, 3, 2)
+    with pytest.raises(DataError, match=r"logits of shape \[rows, 2\]; got \[2, 5\]"):
+        check_factory(lambda inputs, outputs: nn.Linear(inputs, 5), 3, 2)
+    with pytest.raises(DataError, match=r"cannot take rows of shape \[2, 3\]: RuntimeError"):
+        check_factory(lambda inputs, outputs: nn.Linear(7, outputs), 3, 2)
+    with pytest.raises(DataError, match=r"cannot be built for 3 inputs and 2 outputs: TypeError"):
+        check_factory(lambda inputs: nn.Linear(inputs, 2), 3, 2)
+    with pytest.raises(DataError, match=r"torch.nn.Module; got int"):
+        check_factory(lambda inputs, outputs: 4, 3, 2)
+    lstm = nn.LSTM(3, 2)
+    with pytest.raises(DataError, match="got tuple for 2 rows"):
+        check_factory(lambda inputs, outputs: lstm, 3, 2)
+
+
+# The command as it is installed.
+
+
+def main_ended(monkeypatch, *words):
+    """The exit code of `python -m imbalanced_losses`, in this process."""
+    monkeypatch.setattr(sys, "argv", ["imbalanced-losses", *words])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_module("imbalanced_losses", run_name="__main__")
+    return caught.value.code
+
+
+@pytest.mark.parametrize("name", ["typer", "pandas"])
+def test_a_missing_extra_ends_with_a_sentence_that_names_it(name, monkeypatch, capsys):
+    for module in list(sys.modules):
+        if module.startswith("imbalanced_losses.compare"):
+            monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, name, None)
+    assert main_ended(monkeypatch, "inspect", "data.csv") == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert name in err
+    assert 'pip install ".[compare]"' in err
+
+
+def test_ctrl_c_while_the_library_is_imported_ends_with_130(monkeypatch):
+    class Stopped:
+        def find_spec(self, name, *_):
+            if name == "imbalanced_losses.compare.cli":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "imbalanced_losses.compare.cli")
+    monkeypatch.delattr(room, "cli")
+    monkeypatch.setattr(sys, "meta_path", [Stopped(), *sys.meta_path])
+    assert main_ended(monkeypatch, "inspect", "data.csv") == 130
+
+
+def test_the_command_is_declared_and_runs_as_a_module_too(data, monkeypatch, capsys):
+    project = Path(__file__).parents[2] / "pyproject.toml"
+    assert 'imbalanced-losses = "imbalanced_losses.__main__:main"' in project.read_text()
+    assert main_ended(monkeypatch, "inspect", data, "--target", "nothing") == 2
+    err = capsys.readouterr().err
+    assert err.startswith("imbalanced-losses: There is no column 'nothing'")
