@@ -3,25 +3,21 @@
 import json
 import runpy
 import sys
+from inspect import signature
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from torch import nn
 from typer.testing import CliRunner
 
 import imbalanced_losses.compare as room
 from imbalanced_losses.compare import cli
+from imbalanced_losses.compare._compare import compare as library_compare
 from imbalanced_losses.compare._errors import DataError
 from imbalanced_losses.compare._model import check_factory, load_factory
-from imbalanced_losses.compare._result import (
-    ClassCount,
-    Comparison,
-    Data,
-    Decision,
-    Difference,
-    Outcome,
-)
 
 ROWS = 120
 
@@ -45,27 +41,6 @@ def ran(*words):
     return CliRunner().invoke(cli.app, list(map(str, words)), env={"COLUMNS": "160"})
 
 
-def result_of(sentence="no clear difference: keep cross-entropy with prior bias"):
-    outcome = Outcome("prior_bias", "[b]cross-entropy[/b]", (0.5,), 0.5, 0.4, 0.6, (0.5,), 1.0)
-    gain = Difference(0.1, -0.1, 0.3, 0.4, 0.8, 3, 2, "unclear")
-    other = Outcome("focal", "focal loss", (0.6,), 0.6, 0.5, 0.7, (0.6,), 2.0, difference=gain)
-    return Comparison(
-        data=Data("data.csv", ROWS, 2, "binary", "fraud", (ClassCount("0", 1), ClassCount("1", 1))),
-        goal="average_precision",
-        goal_title="average precision",
-        budget=None,
-        repeats=1,
-        folds=5,
-        seed=0,
-        level=0.95,
-        outcomes=(other, outcome),
-        sentence=sentence,
-        choice="prior_bias",
-        decisions=(Decision("1", "budget=0.01", 0.3, None, None, None, None, "alert from .3 on"),),
-        notes=("a note",),
-    )
-
-
 @pytest.fixture
 def calls(monkeypatch):
     """The calls of `compare`, which answers at once."""
@@ -73,7 +48,7 @@ def calls(monkeypatch):
 
     def answer(*args, **kwargs):
         made.append((args, kwargs))
-        return result_of()
+        return SimpleNamespace(sentence="no clear difference")
 
     monkeypatch.setattr(room, "compare", answer)
     return made
@@ -98,6 +73,7 @@ def test_every_option_reaches_the_library_under_its_own_name(data, calls, tmp_pa
         "--drop": "user",
         "--keep": "amount",
         "--group": "user",
+        "--wish": "recall=0.9",
         "--device": "cpu",
         "--precision": "bf16-mixed",
         "--strategy": "ddp",
@@ -106,7 +82,7 @@ def test_every_option_reaches_the_library_under_its_own_name(data, calls, tmp_pa
     words = [word for pair in options.items() for word in pair]
     ended = ran("compare", data, *words, "--no-resume", "--quiet")
     assert ended.exit_code == 0, ended.output
-    assert ended.output == "no clear difference: keep cross-entropy with prior bias\n"
+    assert ended.output == "no clear difference\n"
     ((args, kwargs),) = calls
     assert args == (data, ["fraud"])
     assert kwargs == {
@@ -124,6 +100,7 @@ def test_every_option_reaches_the_library_under_its_own_name(data, calls, tmp_pa
         "drop": ["user"],
         "keep": ["amount"],
         "group": "user",
+        "wish": {"recall": 0.9},
         "device": "cpu",
         "precision": "bf16-mixed",
         "strategy": "ddp",
@@ -134,16 +111,12 @@ def test_every_option_reaches_the_library_under_its_own_name(data, calls, tmp_pa
 
 
 def test_the_options_of_the_command_are_arguments_of_the_library(data, calls, tmp_path):
-    from inspect import signature
-
-    from imbalanced_losses.compare._compare import compare
-
     ran("compare", data, "--target", "fraud", "--target", "user", "--out", tmp_path / "out")
     ((args, kwargs),) = calls
-    signature(compare).bind(*args, **kwargs)
+    assert set(kwargs) <= set(signature(library_compare).parameters)
     assert args[1] == ["fraud", "user"]
     assert kwargs["hidden"] == (128, 128)
-    assert kwargs["recipes"] is kwargs["model"] is None
+    assert kwargs["recipes"] is None
     assert kwargs["resume"] is True
 
 
@@ -152,20 +125,19 @@ def test_a_linear_model_has_no_hidden_layers(data, calls, tmp_path):
     assert calls[0][1]["hidden"] == ()
 
 
-def test_a_comparison_ends_with_its_table_and_its_verdict(data, calls, tmp_path):
-    ended = ran("compare", data, "--target", "fraud", "--out", tmp_path / "out")
-    assert ended.exit_code == 0
-    text = " ".join(ended.output.split())
-    for words in (
-        "[b]cross-entropy[/b]",
-        "+0.1000",
-        "3 : 2",
-        "baseline",
-        "a note",
-        "alert from .3",
-    ):
-        assert words in text, words
-    assert "no clear difference: keep cross-entropy with prior bias" in text
+def test_without_quiet_the_library_prints_and_the_command_adds_nothing(data, calls, tmp_path):
+    ended = ran("compare", data, "--target", "fraud", "--recipes", "all", "--out", tmp_path / "out")
+    assert ended.output == ""
+    assert calls[0][1]["recipes"] == "all"
+    assert calls[0][1]["quiet"] is False
+
+
+@pytest.mark.parametrize("wish", ["recall", "recall=", "recall=much"])
+def test_a_wish_without_a_number_is_refused(data, calls, tmp_path, wish):
+    ended = ran("compare", data, "--wish", wish, "--out", tmp_path / "out")
+    assert ended.exit_code == 2
+    assert "wish must be a name and a number" in ended.stderr
+    assert not calls
 
 
 @pytest.mark.parametrize(
@@ -317,21 +289,27 @@ def test_a_factory_behind_dots_is_found():
     assert load_factory("torch:nn.Linear").__name__ == "Linear"
 
 
-def test_a_network_of_the_wrong_shape_is_refused_in_a_sentence():
-    from torch import nn
-
-    check_factory(nn.Linear, 3, 2)
-    with pytest.raises(DataError, match=r"logits of shape \[rows, 2\]; got \[2, 5\]"):
-        check_factory(lambda inputs, outputs: nn.Linear(inputs, 5), 3, 2)
-    with pytest.raises(DataError, match=r"cannot take rows of shape \[2, 3\]: RuntimeError"):
-        check_factory(lambda inputs, outputs: nn.Linear(7, outputs), 3, 2)
-    with pytest.raises(DataError, match=r"cannot be built for 3 inputs and 2 outputs: TypeError"):
-        check_factory(lambda inputs: nn.Linear(inputs, 2), 3, 2)
-    with pytest.raises(DataError, match=r"torch.nn.Module; got int"):
-        check_factory(lambda inputs, outputs: 4, 3, 2)
-    lstm = nn.LSTM(3, 2)
-    with pytest.raises(DataError, match="got tuple for 2 rows"):
-        check_factory(lambda inputs, outputs: lstm, 3, 2)
+@pytest.mark.parametrize(
+    ("factory", "words"),
+    [
+        (
+            lambda inputs, outputs: nn.Linear(inputs, 5),
+            r"shape \[rows, 1\] for 32 rows; got \[32, 5\]",
+        ),
+        (
+            lambda inputs, outputs: nn.Linear(7, outputs),
+            r"rows of shape \[32, 2\]; it fails with Ru",
+        ),
+        (lambda inputs: nn.Linear(inputs, 2), "cannot be built for 2 inputs and 1 outputs: TypeE"),
+        (lambda inputs, outputs: 4, "torch.nn.Module; got int"),
+        (lambda inputs, outputs: nn.LSTM(inputs, outputs), "got tuple"),
+    ],
+)
+def test_a_network_of_the_wrong_shape_is_refused_in_a_sentence(data, factory, words):
+    table = room._read.read_table(data, "fraud")
+    check_factory(nn.Linear, table)
+    with pytest.raises(DataError, match=words):
+        check_factory(factory, table)
 
 
 # The command as it is installed.

@@ -4,13 +4,18 @@ import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from torch import nn
 
 from imbalanced_losses.compare._errors import DataError, quoted
+from imbalanced_losses.compare._features import ToNumbers
+from imbalanced_losses.compare._table import Table
 
-Factory = Callable[[int, int], nn.Module]
+Factory: TypeAlias = Callable[[int, int], nn.Module]
+
+_ROWS = 32
 
 
 def load_factory(name: str) -> Factory:
@@ -47,12 +52,14 @@ def load_factory(name: str) -> Factory:
     return factory
 
 
-def check_factory(factory: Factory, inputs: int, outputs: int) -> None:
-    """Build the network once and show it two rows.
+def check_factory(factory: Factory, table: Table) -> None:
+    """Build the network once and show it rows of the table, before it is trained many times.
 
     Raises:
         DataError: It cannot be built, cannot take the rows, or gives logits of another shape.
     """
+    rows = ToNumbers().fit_transform(table.features[:_ROWS])
+    inputs, outputs = rows.shape[1], table.problem.outputs
     try:
         net = factory(inputs, outputs)
     except Exception as error:
@@ -62,16 +69,17 @@ def check_factory(factory: Factory, inputs: int, outputs: int) -> None:
         ) from error
     if not isinstance(net, nn.Module):
         raise DataError(f"model must return a torch.nn.Module; got {type(net).__name__}.")
+    wanted = f"[rows, {outputs}]"
     try:
         with torch.no_grad():
-            logits = net.eval()(torch.zeros(2, inputs))
+            logits = net.eval()(torch.from_numpy(rows))
     except Exception as error:
         raise DataError(
-            f"model cannot take rows of shape [2, {inputs}]: {type(error).__name__}: {error}."
+            f"model must give logits of shape {wanted} for rows of shape {list(rows.shape)}; it "
+            f"fails with {type(error).__name__}: {error}."
         ) from error
-    shape = list(getattr(logits, "shape", []))
-    if shape != [2, outputs]:
-        got = shape if isinstance(logits, torch.Tensor) else type(logits).__name__
+    if not isinstance(logits, torch.Tensor) or list(logits.shape) != [len(rows), outputs]:
+        got = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise DataError(
-            f"model must return logits of shape [rows, {outputs}]; got {got} for 2 rows."
+            f"model must give logits of shape {wanted} for {len(rows)} rows; got {got}."
         )

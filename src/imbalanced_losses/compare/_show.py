@@ -9,7 +9,6 @@ from rich.text import Text
 
 from imbalanced_losses.compare._errors import counted, one_line
 from imbalanced_losses.compare._inspect import Inspection
-from imbalanced_losses.compare._result import Comparison
 from imbalanced_losses.recipes import RECIPES
 
 _MOST_CLASSES = 20
@@ -72,35 +71,6 @@ def show_findings(console: Console, found: Inspection) -> None:
     for finding in found.findings:
         style = "bold red" if finding.code in ("copy", "leak") else ""
         _say(console, f"- {finding.message}", style=style)
-
-
-def show_comparison(console: Console, result: Comparison) -> None:
-    """The verdict, the rows of the table and the thresholds of a `Comparison`."""
-    rows = []
-    for one in result.outcomes:
-        gain = one.difference
-        rows.append(
-            (
-                one.title,
-                f"{one.mean:.4f}",
-                "" if gain is None else f"{gain.mean:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})",
-                "" if gain is None else f"{gain.wins} : {gain.losses}",
-                "baseline" if gain is None else gain.verdict,
-                f"{one.seconds:.1f}",
-            )
-        )
-    _table(
-        console,
-        ["recipe", "mean", "difference", "wins", "", "seconds"],
-        rows,
-        f"{result.goal_title}: {result.repeats} x {result.folds} folds, intervals at "
-        f"{100 * result.level:g} %",
-    )
-    for note in result.notes:
-        _say(console, f"- {note}")
-    for decision in result.decisions[:_MOST_CLASSES]:
-        _say(console, f"{decision.label}: {decision.sentence}")
-    _say(console, result.sentence, style="bold")
 
 
 def _table(

@@ -19,7 +19,7 @@ from rich.console import Console
 import imbalanced_losses.compare as room
 from imbalanced_losses.compare._errors import DataError, one_line, quoted
 from imbalanced_losses.compare._model import load_factory
-from imbalanced_losses.compare._show import show_comparison, show_inspection
+from imbalanced_losses.compare._show import show_inspection
 from imbalanced_losses.recipes import Goal
 
 app = typer.Typer(
@@ -64,6 +64,13 @@ def compare(
         str, typer.Option(help="What is to be high, such as recall_at_budget.")
     ] = "average_precision",
     budget: Budget = None,
+    wish: Annotated[
+        str | None,
+        typer.Option(
+            help="What the threshold is for: budget, precision, recall, fpr or cost.",
+            metavar="NAME=NUMBER",
+        ),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -74,7 +81,8 @@ def compare(
         str, typer.Option(help="Widths of the hidden layers; empty for a linear model.")
     ] = "128,128",
     recipes: Annotated[
-        str | None, typer.Option(help="Names of recipes, with commas; else all that suit.")
+        str | None,
+        typer.Option(help="Names of recipes, with commas, or all; else a choice of them."),
     ] = None,
     folds: Folds = 5,
     repeats: Annotated[int | None, typer.Option(help="How often the rows are split anew.")] = None,
@@ -86,7 +94,7 @@ def compare(
     drop: Drop = None,
     keep: Keep = None,
     group: Group = None,
-    device: Annotated[str, typer.Option(help="Such as cpu or cuda.")] = "auto",
+    device: Annotated[str | None, typer.Option(help="Such as cpu or cuda.")] = None,
     precision: Annotated[str | None, typer.Option(help="Such as bf16-mixed.")] = None,
     strategy: Annotated[str | None, typer.Option(help="Such as ddp.")] = None,
     level: Annotated[float, typer.Option(help="Of every interval, in (0, 1).")] = 0.95,
@@ -98,14 +106,21 @@ def compare(
         check_folder(out)
         if model is not None:
             load_factory(model)
-        options: dict[str, Any] = {"keep": keep} if keep else {}
+        given = {
+            "keep": keep,
+            "wish": _wish(wish),
+            "model": model,
+            "device": device,
+            "precision": precision,
+            "strategy": strategy,
+        }
+        options: dict[str, Any] = {name: value for name, value in given.items() if value}
         result = room.compare(
             data,
             target,
             positive=positive,
             goal=cast(Goal, goal),
             budget=budget,
-            model=model,
             hidden=_widths(hidden),
             recipes=_names(recipes),
             folds=folds,
@@ -115,9 +130,6 @@ def compare(
             out=out,
             drop=drop or (),
             group=group,
-            device=device,
-            precision=precision,
-            strategy=strategy,
             level=level,
             resume=resume,
             quiet=quiet,
@@ -125,9 +137,6 @@ def compare(
         )
         if quiet:
             typer.echo(one_line(result.sentence))
-        else:
-            show_comparison(Console(), result)
-            typer.echo(f"Written to {one_line(out)}.")
 
 
 @app.command()
@@ -204,5 +213,21 @@ def _widths(text: str) -> tuple[int, ...]:
     return tuple(map(int, words))
 
 
-def _names(text: str | None) -> list[str] | None:
-    return None if text is None else [word.strip() for word in text.split(",") if word.strip()]
+def _names(text: str | None) -> list[str] | str | None:
+    """Names with commas between them; "all" is a word of its own."""
+    if text is None or text.strip() == "all":
+        return None if text is None else "all"
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _wish(text: str | None) -> dict[str, float]:
+    """Such as {"recall": 0.9} of "recall=0.9"."""
+    if text is None:
+        return {}
+    name, _, value = text.partition("=")
+    try:
+        return {name.strip(): float(value)}
+    except ValueError as error:
+        raise DataError(
+            f"wish must be a name and a number such as recall=0.9; got {quoted(text)}."
+        ) from error
