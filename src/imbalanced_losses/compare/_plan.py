@@ -1,0 +1,135 @@
+"""What is compared: which recipes, on which folds, with whose network."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from imbalanced_losses._checks import integer
+from imbalanced_losses.compare._errors import DataError, quoted
+from imbalanced_losses.compare._folds import groups_of
+from imbalanced_losses.compare._result import BOOSTING
+from imbalanced_losses.compare._table import Table
+from imbalanced_losses.compare._trials import Factory
+from imbalanced_losses.recipes import BASELINE, RECIPES, Goal, Kind, Recipe, for_problem
+
+# Rows up to which folds are repeated so often.
+_REPEATS = ((2_000, 3), (50_000, 2))
+
+# Tried unless others are named; more of them leave less power for each.
+_USUAL = (
+    BASELINE,
+    "cross_entropy",
+    "adjusted",
+    "class_weights",
+    "focal",
+    "logit_adjusted",
+    "ldam",
+    "balanced_sampler",
+    "weight_average",
+    "ensemble",
+)
+_FOR_GOALS: dict[Goal, tuple[str, ...]] = {
+    "average_precision": ("smooth_ap_mix",),
+    "partial_auc": ("pauc_mix",),
+    "recall_at_fpr": ("pauc_mix",),
+    "recall_at_budget": ("recall_mix",),
+}
+
+
+def chosen_recipes(
+    given: str | Sequence[str | Recipe] | None, kind: Kind, goal: Goal
+) -> tuple[Recipe, ...]:
+    """The recipes to try, the baseline first.
+
+    Args:
+        given: Names or recipes; "all" that suit; None: the usual ones.
+        kind: Of the problem.
+        goal: Of the comparison.
+
+    Raises:
+        ValueError: A name is not known, comes twice, or does not suit the problem.
+    """
+    suited = for_problem(kind, goal)
+    if given is None:
+        usual = {*_USUAL, *_FOR_GOALS.get(goal, ())}
+        return tuple(one for one in suited if one.name in usual)
+    if given == "all":
+        return suited
+    listed = [given] if isinstance(given, str | Recipe) else list(given)
+    found = {BASELINE: RECIPES[BASELINE]}
+    for one in listed:
+        if not isinstance(one, Recipe):
+            if one not in RECIPES:
+                names = ", ".join(recipe.name for recipe in suited)
+                raise ValueError(f"recipes must be 'all' or some of {names}; got {one!r}.")
+            one = RECIPES[one]
+        if kind not in one.kinds:
+            raise ValueError(
+                f"recipes must suit the problem, which is {kind}; {one.name!r} is for "
+                f"{' and '.join(one.kinds)} ones."
+            )
+        if one.name == BOOSTING or found.get(one.name, one) != one:
+            raise ValueError(f"recipes must have different names; {one.name!r} is taken.")
+        found[one.name] = one
+    return tuple(found.values())
+
+
+def chosen_folds(table: Table, folds: int, repeats: int | None) -> tuple[int, int, list[str]]:
+    """Folds and repeats that the rows allow, and what to say of classes that cannot be tested.
+
+    Raises:
+        DataError: Fewer than two classes, or no positive, could be tested.
+    """
+    folds = integer("folds", folds, at_least=2)
+    if repeats is None:
+        repeats = next((often for rows, often in _REPEATS if len(table) < rows), 1)
+    repeats = integer("repeats", repeats, at_least=1)
+    groups = groups_of(table.targets, table.groups)[: len(table.classes)]
+    few = [place for place, count in enumerate(groups) if count < folds]
+    if len(groups) - len(few) < (1 if table.kind == "multilabel" else 2):
+        place = min(few, key=lambda one: groups[one])
+        enough = int(groups[place])
+        fix = f"Use folds={enough}, or find more." if enough > 1 else "Find more of them."
+        raise DataError(
+            f"Class {quoted(table.classes[place])} has {enough} different "
+            f"{'rows' if enough != 1 else 'row'}, too few for {folds} folds. {fix}"
+        )
+    notes = [
+        f"Class {quoted(table.classes[place])} has {int(groups[place])} different "
+        f"{'rows' if groups[place] != 1 else 'row'}, fewer than the {folds} folds: they only "
+        "train, and nothing is said of the class by itself."
+        for place in few
+    ]
+    return folds, repeats, notes
+
+
+def read_model(model: str | Factory | None) -> Factory | None:
+    """The callable that makes networks, imported where it is given as `"package:factory"`.
+
+    Raises:
+        ValueError: It is no such text, or nothing can be imported there.
+        TypeError: It cannot be called.
+    """
+    if not isinstance(model, str):
+        if model is None or callable(model):
+            return model
+        raise TypeError(
+            "model must be 'package:factory' or a callable (features, outputs) that returns an "
+            f"nn.Module; got {model!r}."
+        )
+    package, _, name = model.partition(":")
+    if not package or not name:
+        raise ValueError(f"model must look like 'package:factory'; got {model!r}.")
+    # As `python -m` does it: what lies in the working folder can be named.
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found: Any = importlib.import_module(package)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"model must be importable; {model!r} is not: {error}.") from error
+    return read_model(found)

@@ -1,0 +1,163 @@
+"""All trials of a comparison: those that are stored, and the others, in parallel."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeAlias
+
+from joblib import Parallel, delayed, effective_n_jobs
+from joblib.parallel import get_active_backend
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from imbalanced_losses._fit import RATES
+from imbalanced_losses.compare._store import Store
+from imbalanced_losses.compare._table import Table
+from imbalanced_losses.compare._trials import Job, Plan, Trial, forget, run_trial
+from imbalanced_losses.recipes import BASELINE
+
+Place: TypeAlias = tuple[str, int, int]
+
+# A step with a ranking loss takes about so much longer.
+_RANKING = 1.5
+
+
+def run_all(
+    table: Table,
+    jobs: Sequence[Job],
+    plan: Plan,
+    store: Store,
+    *,
+    workers: int,
+    resume: bool,
+    console: Console,
+) -> tuple[dict[Place, Trial], list[str]]:
+    """The trial of every job, and what was met on the way.
+
+    One trial of the baseline runs first: it tells how long the others will take, and an error that
+    would hit all of them comes at once.
+
+    Raises:
+        ValueError: The baseline cannot be trained.
+    """
+    done: dict[Place, Trial] = {}
+    notes: list[str] = []
+    if resume:
+        done, notes = _stored(jobs, plan, store)
+    for note in notes:
+        console.print(note, style="yellow", markup=False, highlight=False)
+    missing = [job for job in jobs if job.place not in done]
+
+    def keep(job: Job, trial: Trial) -> None:
+        if trial.error and job.name == BASELINE:
+            raise ValueError(trial.error)
+        store.write(job, plan, trial)
+        done[job.place] = trial
+
+    try:
+        if missing:
+            console.print(_beforehand(jobs, len(done)), highlight=False)
+            first = next((job for job in missing if job.name == BASELINE), missing[0])
+            missing.remove(first)
+            trial = run_trial(table, first, plan)
+            keep(first, trial)
+            if missing:
+                console.print(_how_long(trial, missing, plan, workers), highlight=False)
+            with _bars(jobs, done, console) as tell:
+                for job, trial in _parallel(table, missing, plan, workers):
+                    keep(job, trial)
+                    tell(job)
+    except KeyboardInterrupt:
+        kept = "nothing of it is kept" if store.folder is None else "the same call goes on there"
+        console.print(f"Stopped: {len(done)} of {len(jobs)} trainings are done; {kept}.")
+        raise
+    finally:
+        forget()
+    return done, notes
+
+
+def _stored(jobs: Sequence[Job], plan: Plan, store: Store) -> tuple[dict[Place, Trial], list[str]]:
+    found, broken = {}, []
+    for job in jobs:
+        trial, wrong = store.read(job, plan)
+        if trial is not None:
+            found[job.place] = trial
+        if wrong:
+            broken.append(wrong)
+    if not broken:
+        return found, []
+    more = f", and {len(broken) - 1} more" if len(broken) > 1 else ""
+    return found, [f"Stored trials are computed again: {broken[0]}{more}."]
+
+
+def _numbered(number: int, table: Table, job: Job, plan: Plan) -> tuple[int, Trial]:
+    return number, run_trial(table, job, plan)
+
+
+def _parallel(
+    table: Table, jobs: Sequence[Job], plan: Plan, workers: int
+) -> Iterator[tuple[Job, Trial]]:
+    """Trials as they finish, or all at the end where the backend cannot tell."""
+    tells = getattr(get_active_backend()[0], "supports_return_generator", False)
+    parallel = Parallel(workers, return_as="generator_unordered" if tells else "list")
+    calls = (delayed(_numbered)(number, table, job, plan) for number, job in enumerate(jobs))
+    for number, trial in parallel(calls):
+        yield jobs[number], trial
+
+
+def _beforehand(jobs: Sequence[Job], known: int) -> str:
+    rows = len({job.name for job in jobs})
+    told = f"Training {rows} rows on {len(jobs) // rows} folds: {len(jobs)} trainings"
+    return f"{told}, of which {known} are stored." if known else f"{told}."
+
+
+def _how_long(first: Trial, missing: Sequence[Job], plan: Plan, workers: int) -> str:
+    side_by_side = min(effective_n_jobs(workers), len(missing))
+    seconds = first.seconds * sum(_cost(job, plan) for job in missing) / side_by_side
+    beside = "" if side_by_side == 1 else f", {side_by_side} side by side"
+    return (
+        f"The first took {first.seconds:.1f} s: about {_span(seconds)} for the other "
+        f"{len(missing)}{beside}."
+    )
+
+
+def _cost(job: Job, plan: Plan) -> float:
+    """Time of a trial, in units of the baseline's."""
+    if job.recipe is None:
+        return 1.0
+    rates = len(RATES) if plan.settings.learning_rate == "auto" else 1
+    trainings = (rates + job.recipe.members - 1) / rates
+    return trainings * (_RANKING if job.recipe.ranking else 1.0)
+
+
+def _span(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+@contextmanager
+def _bars(
+    jobs: Sequence[Job], done: dict[Place, Trial], console: Console
+) -> Iterator[Callable[[Job], None]]:
+    """Progress over folds, and over the rows of the fold that is nearest to its end."""
+    folds = Counter(job.place[1:] for job in jobs)
+    left = folds - Counter(place[1:] for place in done)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        outer = progress.add_task("folds", total=len(folds), completed=len(folds) - len(left))
+        inner = progress.add_task("trainings", total=len(jobs), completed=len(done))
+
+        def tell(job: Job) -> None:
+            place = job.place[1:]
+            left[place] -= 1
+            progress.advance(outer, left[place] == 0)
+            words = f"repeat {place[0] + 1}, fold {place[1] + 1}: {job.name}"
+            progress.update(inner, advance=1, description=words)
+
+        yield tell
