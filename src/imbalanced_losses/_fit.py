@@ -7,23 +7,24 @@ tried. Torch's global random state is left as it was.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from imbalanced_losses import _checks
-from imbalanced_losses._engine import PRECISION, STRATEGY, Engine
+from imbalanced_losses._calibrator import Calibrator, calibrate
+from imbalanced_losses._engine import Engine
 from imbalanced_losses._goals import Judge
+from imbalanced_losses._settings import FitSettings
 from imbalanced_losses._training import (
-    LOOKS,
     History,
     NetFactory,
     Progress,
     Rows,
     Run,
     Task,
+    plan,
     predict,
     rank_of,
     shift_of,
@@ -32,72 +33,15 @@ from imbalanced_losses._training import (
 from imbalanced_losses._warn import warn
 from imbalanced_losses.recipes import Problem, Recipe
 
-__all__ = ["LOOKS", "FitSettings", "Fitted", "fit"]
+__all__ = ["FitSettings", "Fitted", "fit"]
 
+_NOT_UNDONE = ("ldam", "asymmetric")
 # What "auto" tries. A single layer bears, and needs, larger steps than a deep network.
 RATES = (0.001, 0.003, 0.01)
 LINEAR_RATES = (0.01, 0.03, 0.1)
-
-
-@dataclass(frozen=True)
-class FitSettings:
-    """How a network is trained, whatever the recipe. Checked at construction.
-
-    Attributes:
-        hidden: Units of the hidden layers of the network that is built where none is given.
-        max_epochs: Passes over the training rows at most; "auto": about 2,000 steps.
-        batch_size: Rows in a batch at most; an epoch is cut into batches of equal size.
-        learning_rate: Of AdamW, falling to 0 along a cosine; "auto": the best of three.
-        weight_decay: Of AdamW.
-        dropout: On the hidden units.
-        patience: Looks at the validation rows without gain, of `LOOKS` in all, until it stops.
-        seed: Of the initial weights, the order of the rows and dropout.
-        device: As torch names it, or "auto".
-        precision: As Lightning Fabric names it.
-        strategy: As Lightning Fabric names it.
-    """
-
-    hidden: Sequence[int] = (128, 128)
-    max_epochs: int | Literal["auto"] = "auto"
-    batch_size: int = 256
-    learning_rate: float | Literal["auto"] = "auto"
-    weight_decay: float = 0.01
-    dropout: float = 0.0
-    patience: int = 10
-    seed: int = 0
-    device: str = "cpu"
-    precision: str = PRECISION
-    strategy: str = STRATEGY
-
-    def __post_init__(self) -> None:
-        integer, number = _checks.integer, _checks.number
-        if not isinstance(self.hidden, list | tuple):
-            raise TypeError(
-                f"hidden must be a tuple with the units of each hidden layer; got {self.hidden!r}."
-            )
-        _checks.settle(
-            self,
-            hidden=tuple(integer("hidden", units, at_least=1) for units in self.hidden),
-            batch_size=integer("batch_size", self.batch_size, at_least=1),
-            weight_decay=number("weight_decay", self.weight_decay, at_least=0),
-            dropout=number("dropout", self.dropout, at_least=0, below=1),
-            patience=integer("patience", self.patience, at_least=1),
-            seed=integer("seed", self.seed, at_least=0),
-        )
-        if self.max_epochs != "auto":
-            _checks.settle(self, max_epochs=integer("max_epochs", self.max_epochs, at_least=1))
-        if self.learning_rate != "auto":
-            rate = number("learning_rate", self.learning_rate, above=0)
-            _checks.settle(self, learning_rate=rate)
-
-    def network(self, inputs: int, outputs: int) -> nn.Sequential:
-        """Linear layers with ReLU, and dropout, between them."""
-        layers: list[nn.Module] = []
-        for units in self.hidden:
-            layers += [nn.Linear(inputs, units), nn.ReLU()]
-            layers += [nn.Dropout(self.dropout)] if self.dropout else []
-            inputs = units
-        return nn.Sequential(*layers, nn.Linear(inputs, outputs))
+# Each is tried in a training of this share of the steps, and of so many where there are as many.
+_TRIED_SHARE = 0.25
+_LEAST_TRIED = 200
 
 
 @dataclass(frozen=True)
@@ -108,8 +52,7 @@ class Fitted:
         nets: The networks, in float64 on the CPU; more than one only for recipes with members.
         problem: Of the training rows.
         recipe: That they were trained by.
-        undoes: Whether `recipe.undo` gives probabilities; with a loss of one's own, or one whose
-            inverse is not known, they are to be calibrated on validation rows.
+        calibrator: Fitted on the validation rows where the loss has no known inverse, else None.
         shift: `[outputs]`: what the decision takes off the logits; 0 where the recipe does not
             adjust.
         value: Of the goal on the validation rows, higher being better.
@@ -120,7 +63,7 @@ class Fitted:
     nets: tuple[nn.Module, ...]
     problem: Problem
     recipe: Recipe
-    undoes: bool
+    calibrator: Calibrator | None
     shift: Tensor
     value: float
     history: History
@@ -135,8 +78,10 @@ class Fitted:
         return logits - self.shift.to(logits)
 
     def undone(self, logits: Tensor) -> Tensor:
-        """Logits whose softmax or sigmoid estimates probabilities, as far as that is known."""
-        return self.recipe.undo(logits, self.problem) if self.undoes else logits
+        """Logits whose softmax or sigmoid estimates probabilities."""
+        if self.calibrator is not None:
+            return self.calibrator(logits)
+        return self.recipe.undo(logits, self.problem)
 
 
 def fit(
@@ -210,13 +155,20 @@ def fit(
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         runs = _runs(task, engine, rates, progress)
-    nets = tuple(run.net.cpu().double().eval() for run in runs)
-    logits = _mean_prediction(nets, x_val, problem)
+        nets = _ready(runs)
+        logits = _mean_prediction(nets, x_val, problem)
+        if settings.refit:
+            nets = _ready(_refitted(task, engine, runs))
+    calibrator = None
+    if loss is not None or recipe.ranking is not None or recipe.pointwise in _NOT_UNDONE:
+        calibrator = calibrate(
+            logits, y_val.cpu(), sample_weight_val, exclusive=problem.kind == "multiclass"
+        )
     return Fitted(
         nets=nets,
         problem=problem,
         recipe=recipe,
-        undoes=loss is None and recipe.ranking is None and recipe.pointwise not in _NOT_UNDONE,
+        calibrator=calibrator,
         shift=shift_of(task, logits),
         value=rank_of(task, logits)[0],
         history=runs[0].history,
@@ -224,34 +176,67 @@ def fit(
     )
 
 
-_NOT_UNDONE = ("ldam", "asymmetric")
-
-
 def _runs(
     task: Task, engine: Engine, rates: Sequence[float], progress: Progress | None
 ) -> list[Run]:
-    """The best of the learning rates, and the other members at that rate."""
+    """Trainings at the best of the learning rates, one for each member of the recipe."""
     draws = torch.Generator().manual_seed(task.settings.seed)
-    first, *others = torch.randint(2**31, (task.recipe.members,), generator=draws).tolist()
-    trainings = len(rates) + len(others)
+    seeds = torch.randint(2**31, (task.recipe.members,), generator=draws).tolist()
+    steps = plan(task)[2]
+    short = min(steps, max(_LEAST_TRIED, round(_TRIED_SHARE * steps)))
+    tries = [(rate, seeds[0], short) for rate in rates] if len(rates) > 1 else []
+    total = short * len(tries) + steps * len(seeds)
+    done = 0
 
-    def run(number: int, rate: float, seed: int) -> Run:
-        def tell(done: int, steps: int, value: float) -> None:
+    def run(rate: float, seed: int, steps: int) -> Run:
+        nonlocal done
+
+        def tell(step: int, value: float) -> None:
             if progress is not None:
-                progress(number * steps + done, trainings * steps, value)
+                progress(done + step, total, value)
 
-        return train(task, engine, rate, seed, tell)
+        made = train(task, engine, rate, seed, steps, tell)
+        done += steps
+        return made
 
-    tried = [run(number, rate, first) for number, rate in enumerate(rates)]
-    best = max(tried, key=lambda one: one.rank)
-    if not math.isfinite(best.rank[1]):
+    best = max((run(*one) for one in tries), key=lambda one: one.rank, default=None)
+    rate = rates[0] if best is None else best.rate
+    made = [run(rate, seed, steps) for seed in seeds]
+    overflowed = [one.rate for one in made if not math.isfinite(one.rank[1])]
+    if overflowed:
         raise ValueError(
-            "learning_rate must lead to finite logits; they overflowed at "
-            f"{' and '.join(f'{rate:g}' for rate in rates)}. Lower it, or bring the features to "
-            "unit scale."
+            f"learning_rate must lead to finite logits; they overflowed at {overflowed[0]:g}. "
+            "Lower it, or bring the features to unit scale."
         )
-    more = [run(number, best.rate, seed) for number, seed in enumerate(others, len(rates))]
-    return [best, *more]
+    return made
+
+
+def _refitted(task: Task, engine: Engine, runs: Sequence[Run]) -> list[Run]:
+    """The same trainings on all rows, up to the step that did best."""
+    rows = task.rows
+    weight = None
+    if rows.weight is not None and rows.weight_val is not None:
+        weight = torch.cat([rows.weight, rows.weight_val])
+    x, y = torch.cat([rows.x, rows.x_val]), torch.cat([rows.y, rows.y_val])
+    whole = task._replace(rows=rows._replace(x=x, y=y, weight=weight))
+    before, steps = plan(task)[2], plan(whole)[2]
+    return [
+        train(
+            whole,
+            engine,
+            run.rate,
+            run.seed,
+            steps,
+            lambda step, value: None,
+            until=math.ceil(run.step * steps / before),
+        )
+        for run in runs
+    ]
+
+
+def _ready(runs: Sequence[Run]) -> tuple[nn.Module, ...]:
+    """The networks as they predict: in float64 on the CPU."""
+    return tuple(run.net.cpu().double().eval() for run in runs)
 
 
 def _mean_prediction(nets: Sequence[nn.Module], x: Tensor, problem: Problem) -> Tensor:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from imbalanced_losses._warn import warn
 from imbalanced_losses.recipes import Kind, Problem
 
 try:
@@ -60,41 +61,46 @@ def read_targets(y: Any, pos_label: Any) -> Targets:
         return Targets("multiclass", torch.from_numpy(index.astype(np.int64)), classes, 1)
     positive = int(2 * index.sum() <= len(index))
     if pos_label is not None:
-        found = np.flatnonzero(classes == pos_label)
-        if len(found) != 1:
-            raise ValueError(
-                f"pos_label must be one of the classes {classes.tolist()}; got {pos_label!r}."
-            )
-        positive = int(found[0])
+        labels = classes.tolist()
+        if pos_label not in labels:
+            raise ValueError(f"pos_label must be one of the classes {labels}; got {pos_label!r}.")
+        positive = labels.index(pos_label)
     marks = torch.from_numpy((index == positive).astype(np.float32))
     return Targets("binary", marks.unsqueeze(1), classes, positive)
 
 
-def hold_out(targets: Targets, fraction: float, seed: int) -> Tensor:
-    """Which rows are held out, bool `[N]`: that share of every class or label, by chance.
+def split(targets: Targets, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Rows to train on and rows to hold out, bool `[N]` each: that share of every class or label.
 
     Rarest first, as in Sechidis, Tsoumakas and Vlahavas, "On the Stratification of Multi-Label
-    Data", ECML 2011. One row of each class at least is left to train on, and one at least is held
-    out where there are two.
+    Data", ECML 2011. A class, a label's positives and its negatives keep at least one row to train
+    on, and where they have two, one is held out if the other labels permit. Where no row can be
+    held out, those to train on stand in for them, with a warning.
     """
-    marks = targets.marks
+    marks = targets.marks.bool()
+    if targets.kind != "multiclass":
+        marks = torch.cat([marks, ~marks], 1)
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(marks), generator=generator)
-    marks = marks[order].bool()
-    if targets.kind != "multiclass":
-        marks = torch.cat([marks, ~marks.any(1, keepdim=True)], 1)
     free = torch.ones(len(marks), dtype=torch.bool)
     held = torch.zeros(len(marks), dtype=torch.bool)
     for column in marks.sum(0).argsort(stable=True).tolist():
         own = marks[:, column]
         count = int(own.sum())
         wanted = min(max(round(fraction * count), 1), count - 1) - int((own & held).sum())
-        rows = (own & free).nonzero()[:, 0]
+        rows = order[(own & free)[order]]
         held[rows[: max(wanted, 0)]] = True
         free &= ~own
-    result = torch.zeros_like(held)
-    result[order] = held
-    return result
+    for own in marks.T:  # rows that other labels hold out may be all that one has
+        if own.any() and not (own & ~held).any():
+            held[own.nonzero()[0]] = False
+    if not held.any():
+        warn(
+            "No class of y has a second row that could be held out: the training stops by the rows "
+            "that it trains on."
+        )
+        return ~held, ~held
+    return ~held, held
 
 
 def problem_of(targets: Targets, rows: Tensor, weight: Tensor) -> Problem:

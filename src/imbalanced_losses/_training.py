@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -14,34 +14,23 @@ from imbalanced_losses import metrics
 from imbalanced_losses._engine import Engine
 from imbalanced_losses._goals import DECIDED, Judge
 from imbalanced_losses._pointwise_call import parameters
+from imbalanced_losses._settings import LOOKS, FitSettings
 from imbalanced_losses.losses import choose_tau
 from imbalanced_losses.recipes import Problem, Recipe
 from imbalanced_losses.samplers import ClassBalancedSampler, StratifiedBatchSampler
 
 NetFactory: TypeAlias = Callable[[int, int], nn.Module]
 Progress: TypeAlias = Callable[[int, int, float], None]  # steps done, steps in all, value
+Tell: TypeAlias = Callable[[int, float], None]  # step, value
 History: TypeAlias = tuple[tuple[int, float], ...]
 
-# One training looks at the validation rows so often.
-LOOKS = 30
+# At most: a look at a fifth of the rows costs about a twelfth of an epoch.
+_LOOKS_PER_EPOCH = 2
 # Left to themselves, trainings have about so many steps, and epochs within these bounds.
 _STEPS = 2000
 _EPOCHS = (5, 400)
 _TOGETHER = 16_384  # rows of one prediction
 _NEVER = (-math.inf, -math.inf)
-
-
-class Settings(Protocol):
-    """What a training reads of `_fit.FitSettings`."""
-
-    @property
-    def max_epochs(self) -> int | Literal["auto"]: ...
-    @property
-    def batch_size(self) -> int: ...
-    @property
-    def weight_decay(self) -> float: ...
-    @property
-    def patience(self) -> int: ...
 
 
 class Rows(NamedTuple):
@@ -63,25 +52,42 @@ class Task(NamedTuple):
     problem: Problem
     recipe: Recipe
     judge: Judge
-    settings: Settings
+    settings: FitSettings
     loss: Callable[..., Any] | None
 
 
 class Run(NamedTuple):
-    """A training. `rank` is the value of the goal, and the likelihood among equal values."""
+    """A training, as it was at one step.
+
+    Its rank is the value of the goal, and the likelihood among equal values.
+    """
 
     rank: tuple[float, float]
     net: nn.Module
     rate: float
-    history: History
+    seed: int
+    step: int
+    history: History = ()
 
 
-def train(task: Task, engine: Engine, rate: float, seed: int, tell: Progress) -> Run:
-    """Train one network; its rank is minus infinity where its logits overflowed at once."""
+def train(
+    task: Task,
+    engine: Engine,
+    rate: float,
+    seed: int,
+    steps: int,
+    tell: Tell,
+    *,
+    until: int | None = None,
+) -> Run:
+    """Train one network; its rank is minus infinity where its logits overflowed at once.
+
+    With `until` it is the one after so many of the steps, and nobody looks at validation rows.
+    """
     rows, recipe = task.rows, task.recipe
     torch.manual_seed(seed)
     net = _network(task, engine.device)
-    size, per_epoch, steps = plan(task)
+    size, per_epoch, _ = plan(task)
     loss_fn, weighs = _loss_of(task, steps)
     optimizer: Any = torch.optim.AdamW(
         net.parameters(),
@@ -94,11 +100,11 @@ def train(task: Task, engine: Engine, rate: float, seed: int, tell: Progress) ->
     runner, optimizer = engine.setup(net, optimizer)
     batches = _batches(task, size, seed)
     hooks = [getattr(loss_fn, f"on_train_{when}_start", None) for when in ("epoch", "batch")]
-    every = math.ceil(steps / LOOKS)
-    best = Run(_NEVER, net, rate, ())
+    every = math.ceil(max(steps / LOOKS, per_epoch / _LOOKS_PER_EPOCH))
+    best = Run(_NEVER, judged, rate, seed, 0)
     history: list[tuple[int, float]] = []
     learns, waited = False, 0
-    for step in range(steps):
+    for step in range(steps if until is None else until):
         if hooks[0] is not None and step % per_epoch == 0:
             hooks[0](step // per_epoch)
         if hooks[1] is not None:
@@ -115,15 +121,15 @@ def train(task: Task, engine: Engine, rate: float, seed: int, tell: Progress) ->
         optimizer.step()
         if recipe.average:
             average.update_parameters(net)
-        if (step + 1) % every and step + 1 < steps:
+        if until is not None or ((step + 1) % every and step + 1 < steps):
             continue
         rank = rank_of(task, predict(judged, rows.x_val))
         net.train()
         history.append((step + 1, rank[0]))
-        tell(step + 1, steps, rank[0])
+        tell(step + 1, rank[0])
         waited += 1
         if rank > best.rank:
-            best, waited = Run(rank, copy.deepcopy(judged), rate, ()), 0
+            best, waited = Run(rank, copy.deepcopy(judged), rate, seed, step + 1), 0
         if rank == _NEVER or waited >= task.settings.patience:
             break
     if not learns:
@@ -132,7 +138,7 @@ def train(task: Task, engine: Engine, rate: float, seed: int, tell: Progress) ->
             "binary and multi-label problems are zeros and ones of the logits' shape [N, outputs], "
             "so a softmax loss does not fit them."
         )
-    tell(steps, steps, best.rank[0])
+    tell(steps, best.rank[0])
     return best._replace(history=tuple(history))
 
 

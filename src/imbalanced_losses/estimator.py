@@ -1,5 +1,6 @@
 """A scikit-learn classifier for rare classes: a recipe, a network, and a stop at its goal."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -7,17 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from imbalanced_losses import _checks
-from imbalanced_losses._calibrator import calibrate
 from imbalanced_losses._fit import FitSettings, fit
 from imbalanced_losses._goals import Judge
-from imbalanced_losses._rows import (
-    Scaler,
-    hold_out,
-    problem_of,
-    read_targets,
-    row_weights,
-)
-from imbalanced_losses._warn import warn
+from imbalanced_losses._rows import Scaler, problem_of, read_targets, row_weights, split
 from imbalanced_losses.recipes import BASELINE, RECIPES, Capacity, Goal, Kind, Recipe, recommend
 
 try:
@@ -41,6 +34,8 @@ except ImportError:  # scikit-learn 1.5 has it as a method
 
 __all__ = ["RareClassClassifier"]
 
+# Parameters that the training reads.
+_SETTINGS = [field.name for field in dataclasses.fields(FitSettings) if field.name != "seed"]
 # Fewest units of a layer up to which `recommend` is asked for a small net.
 _SMALL = 8
 
@@ -73,6 +68,8 @@ class RareClassClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         dropout: Share of the hidden units that is left out in a step, in [0, 1).
         patience: The training looks at the validation rows 30 times; after so many looks without
             gain it stops.
+        refit: Whether a network is trained anew on all rows, at the learning rate and for the share
+            of the steps that did best on the held-out ones.
         validation_fraction: Share of the rows of each class that is held out for that, in (0, 1).
         standardize: Whether features are brought to mean 0 and standard deviation 1, as they are in
             the training rows. Turn it off where a pipeline does so.
@@ -118,6 +115,7 @@ class RareClassClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         weight_decay: float = 0.01,
         dropout: float = 0.0,
         patience: int = 10,
+        refit: bool = True,
         validation_fraction: float = 0.2,
         standardize: bool = True,
         pos_label: Any = None,
@@ -138,6 +136,7 @@ class RareClassClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.weight_decay = weight_decay
         self.dropout = dropout
         self.patience = patience
+        self.refit = refit
         self.validation_fraction = validation_fraction
         self.standardize = standardize
         self.pos_label = pos_label
@@ -167,33 +166,19 @@ class RareClassClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 module do not fit the problem.
         """
         settings = self._settings()
-        X, y = validate_data(  # noqa: N806
-            self,
-            X,
-            y.toarray() if hasattr(y, "toarray") else y,
-            dtype=np.float64,
-            multi_output=True,
-        )
+        y = y.toarray() if hasattr(y, "toarray") else y
+        X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True)  # noqa: N806
         weight = row_weights(sample_weight, len(X))
         if weight is not None:
             X, y, weight = X[weight > 0], y[weight > 0], weight[weight > 0]  # noqa: N806
             weight = torch.from_numpy(weight / weight.mean())
         targets = read_targets(y, self.pos_label)
-        val = hold_out(targets, self.validation_fraction, settings.seed)
-        if not val.any():  # one row of each class: there is nothing else to look at
-            warn(
-                "No class of y has a second row that could be held out: the training stops by the "
-                "rows that it trains on."
-            )
-            val = ~val
-            train = val
-        else:
-            train = ~val
+        train, val = split(targets, self.validation_fraction, settings.seed)
         mass = torch.ones(len(X), dtype=torch.float64) if weight is None else weight
         problem = problem_of(targets, train, mass)
         recipe, loss = self._recipe(problem.kind)
-        self._scaler = Scaler.of(X[train.numpy()]) if self.standardize else None
-        features = torch.from_numpy(self._scaled(X))
+        scaler = Scaler.of(X[train.numpy()]) if self.standardize else None
+        features = torch.from_numpy(X if scaler is None else scaler(X))
         fitted = fit(
             self.module,
             features[train],
@@ -209,17 +194,11 @@ class RareClassClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             sample_weight_val=None if weight is None else mass[val],
             progress=_print_look if self.verbose else None,
         )
+        # Only now: a fit that failed leaves the earlier one whole.
+        self._scaler, self._fitted = scaler, fitted
+        self._kind: Kind = targets.kind
+        self._sign = 1 if targets.positive else -1  # of the logit that speaks for classes_[1]
         self.classes_ = targets.classes
-        self._targets = targets._replace(y=targets.y[:0])
-        self._fitted = fitted
-        self._calibrator = None
-        if not fitted.undoes:
-            self._calibrator = calibrate(
-                fitted.logits(features[val]),
-                targets.y[val],
-                mass[val],
-                exclusive=problem.kind == "multiclass",
-            )
         self.recipe_ = recipe
         self.validation_score_ = fitted.value
         self.learning_rate_ = fitted.learning_rate
@@ -239,7 +218,7 @@ class RareClassClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         logits = self._logits(X)
         scores = self._fitted.decided(logits).numpy()
-        return scores if self._targets.kind != "binary" else scores[:, 0] * self._sign
+        return scores if self._kind != "binary" else scores[:, 0] * self._sign
 
     def predict_proba(self, X: Any) -> Any:  # noqa: N803
         """Probabilities, after what the recipe is known to do to them was taken back.
@@ -256,11 +235,9 @@ class RareClassClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         logits = self._logits(X)
         logits = self._fitted.undone(logits)
-        if self._calibrator is not None:
-            logits = self._calibrator(logits)
-        if self._targets.kind == "multiclass":
+        if self._kind == "multiclass":
             return logits.softmax(1).numpy()
-        if self._targets.kind == "multilabel":
+        if self._kind == "multilabel":
             return logits.sigmoid().numpy()
         logits = logits * self._sign
         return torch.cat([(-logits).sigmoid(), logits.sigmoid()], 1).numpy()
@@ -268,7 +245,7 @@ class RareClassClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict(self, X: Any) -> Any:  # noqa: N803
         """The class of each row `[n]`, or zeros and ones `[n, n_labels]`."""
         scores = self.decision_function(X)
-        if self._targets.kind == "multilabel":
+        if self._kind == "multilabel":
             return (scores > 0).astype(int)
         return self.classes_[scores.argmax(1) if scores.ndim == 2 else (scores > 0).astype(int)]
 
@@ -282,19 +259,7 @@ class RareClassClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         _checks.flag("standardize", self.standardize)
         _checks.flag("verbose", self.verbose)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        return FitSettings(
-            hidden=self.hidden,
-            max_epochs=self.max_epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            dropout=self.dropout,
-            patience=self.patience,
-            seed=seed,
-            device=self.device,
-            precision=self.precision,
-            strategy=self.strategy,
-        )
+        return FitSettings(seed=seed, **{name: getattr(self, name) for name in _SETTINGS})
 
     def _recipe(self, kind: Kind) -> tuple[Recipe, Callable[..., Any] | None]:
         """The recipe, and the loss in the place of its own."""
@@ -319,18 +284,10 @@ class RareClassClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return "linear"
         return "small" if min(self.hidden) <= _SMALL else "flexible"
 
-    def _scaled(self, x: Any) -> Any:
-        return x if self._scaler is None else self._scaler(x)
-
-    @property
-    def _sign(self) -> int:
-        """Of the logit that speaks for `classes_[1]`."""
-        return 1 if self._targets.positive == 1 else -1
-
     def _logits(self, X: Any) -> Tensor:  # noqa: N803
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)  # noqa: N806
-        return self._fitted.logits(torch.from_numpy(self._scaled(X)))
+        return self._fitted.logits(torch.from_numpy(X if self._scaler is None else self._scaler(X)))
 
 
 def _print_look(done: int, steps: int, value: float) -> None:

@@ -20,9 +20,9 @@ ROADS = POOL | {"losses._"}
 LOSSES = ROADS | {"losses"}
 RECIPES = LOSSES | {"mixing", "class_weights", "calibration", "metrics"}
 RECIPES |= {"_class_counts", "_planned", "samplers", "_pointwise_call"}
-TRAINING = RECIPES | {"recipes", "_goals", "_engine"}
-FIT = TRAINING | {"_training"}
-COMPARE = FIT | {"_fit", "_calibrator", "_rows", "_paired", "thresholds"}
+TRAINING = RECIPES | {"recipes", "_goals", "_engine", "_settings"}
+FIT = TRAINING | {"_training", "_calibrator"}
+COMPARE = FIT | {"_fit", "_rows", "_paired", "thresholds"}
 REACHES = {
     "_ops": set(),
     "_checks": OPS,
@@ -48,11 +48,12 @@ REACHES = {
     "recipes": RECIPES,
     "_goals": RECIPES | {"recipes"},
     "_engine": set(),
+    "_settings": CHECKS | {"_engine"},
     "_training": TRAINING,
     "_fit": FIT,
     "_calibrator": set(),
     "_rows": RECIPES | {"recipes"},
-    "estimator": FIT | {"_fit", "_calibrator", "_rows"},
+    "estimator": FIT | {"_fit", "_rows"},
     "compare": COMPARE,
     "__main__": COMPARE | {"compare"},
     "integrations": LOSSES
