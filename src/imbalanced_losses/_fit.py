@@ -35,6 +35,7 @@ from imbalanced_losses.recipes import Problem, Recipe
 
 __all__ = ["FitSettings", "Fitted", "fit"]
 
+# Losses of single rows that move probabilities in ways for which there is no formula.
 _NOT_UNDONE = ("ldam", "asymmetric")
 # What "auto" tries. A single layer bears, and needs, larger steps than a deep network.
 RATES = (0.001, 0.003, 0.01)
@@ -74,7 +75,13 @@ class Fitted:
         return _mean_prediction(self.nets, x, self.problem)
 
     def decided(self, logits: Tensor) -> Tensor:
-        """Logits that decide: by the largest of a row, or each by its sign."""
+        """Logits that decide: by the largest of a row, or each by its sign.
+
+        They are those of the loss, for class weights, LDAM and their like move the decision on
+        purpose. What a ranking loss does to it is an accident, which calibration mends.
+        """
+        if self.calibrator is not None and self.recipe.pointwise not in _NOT_UNDONE:
+            return self.calibrator(logits)
         return logits - self.shift.to(logits)
 
     def undone(self, logits: Tensor) -> Tensor:
@@ -212,26 +219,24 @@ def _runs(
 
 
 def _refitted(task: Task, engine: Engine, runs: Sequence[Run]) -> list[Run]:
-    """The same trainings on all rows, up to the step that did best."""
+    """Trainings on all rows, each for as many epochs as the given one took to do best."""
     rows = task.rows
     weight = None
     if rows.weight is not None and rows.weight_val is not None:
         weight = torch.cat([rows.weight, rows.weight_val])
     x, y = torch.cat([rows.x, rows.x_val]), torch.cat([rows.y, rows.y_val])
     whole = task._replace(rows=rows._replace(x=x, y=y, weight=weight))
-    before, steps = plan(task)[2], plan(whole)[2]
-    return [
-        train(
-            whole,
-            engine,
-            run.rate,
-            run.seed,
-            steps,
-            lambda step, value: None,
-            until=math.ceil(run.step * steps / before),
-        )
-        for run in runs
-    ]
+    growth = plan(whole)[1] / plan(task)[1]
+
+    def run(before: Run) -> Run:
+        steps = math.ceil(before.step * growth)
+        return train(whole, engine, before.rate, before.seed, steps, _unheard, looks=False)
+
+    return [run(before) for before in runs]
+
+
+def _unheard(step: int, value: float) -> None:
+    """Nobody is told."""
 
 
 def _ready(runs: Sequence[Run]) -> tuple[nn.Module, ...]:

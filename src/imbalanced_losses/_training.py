@@ -78,11 +78,11 @@ def train(
     steps: int,
     tell: Tell,
     *,
-    until: int | None = None,
+    looks: bool = True,
 ) -> Run:
     """Train one network; its rank is minus infinity where its logits overflowed at once.
 
-    With `until` it is the one after so many of the steps, and nobody looks at validation rows.
+    Without looks at validation rows it is the one after the last step.
     """
     rows, recipe = task.rows, task.recipe
     torch.manual_seed(seed)
@@ -104,7 +104,7 @@ def train(
     best = Run(_NEVER, judged, rate, seed, 0)
     history: list[tuple[int, float]] = []
     learns, waited = False, 0
-    for step in range(steps if until is None else until):
+    for step in range(steps):
         if hooks[0] is not None and step % per_epoch == 0:
             hooks[0](step // per_epoch)
         if hooks[1] is not None:
@@ -121,7 +121,7 @@ def train(
         optimizer.step()
         if recipe.average:
             average.update_parameters(net)
-        if until is not None or ((step + 1) % every and step + 1 < steps):
+        if not looks or ((step + 1) % every and step + 1 < steps):
             continue
         rank = rank_of(task, predict(judged, rows.x_val))
         net.train()
