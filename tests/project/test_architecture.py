@@ -69,7 +69,7 @@ OUTSIDE = {
     "_rows": {"numpy", "sklearn"},
     "estimator": {"numpy", "sklearn"},
     "compare": {"joblib", "numpy", "pandas", "pyarrow", "rich", "scipy", "sklearn", "skrub"}
-    | {"threadpoolctl", "typer"},
+    | {"threadpoolctl", "typer", "jinja2", "markupsafe", "matplotlib"},
     "integrations": {"lightning", "torchmetrics", "transformers"},
 }
 
