@@ -73,8 +73,8 @@ def comparison(
         sentence=(
             "No clear difference: keep cross-entropy with prior bias."
             if best.difference is None
-            else f"Use {best.title}: it gains {best.difference.mean:.3f} average precision on "
-            "cross-entropy with prior bias."
+            else f"For average precision, use {best.title}: {best.difference.mean:+.3g} against "
+            "cross-entropy with prior bias. Clearly worse: class weights."
         ),
         choice=choice,
         decisions=tuple(

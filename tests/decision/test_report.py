@@ -308,6 +308,16 @@ def test_no_clear_difference_is_what_the_page_begins_with(tmp_path, without_pict
     assert found.text.index(said) < found.text.index("What each recipe gains")
 
 
+def test_a_comparison_of_the_baseline_alone_has_a_page(tmp_path, without_pictures):
+    made = comparison(choice="prior_bias", gains={"boosting": (0.0, 0.01)})
+    alone = dataclasses.replace(made.outcome("boosting"), difference=None)
+    text = page(dataclasses.replace(made, outcomes=(made.baseline, alone)), tmp_path)
+    assert "<svg></svg><svg></svg>" not in text
+    found = Page(text).text
+    assert "the baseline" in found
+    assert "not judged" in found
+
+
 def test_a_wish_that_cannot_be_met_is_said(binary, tmp_path, without_pictures):
     no = "budget=1e-06 cannot be met: on 2000 rows it is less than one alert."
     decision = Decision("diseased tree", "budget=1e-06", None, None, None, None, None, no)

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import os
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,8 @@ def _page(comparison: Comparison) -> str:
             data=data,
             several=several,
             chosen=comparison.outcome(comparison.choice),
-            gains=_pictures.gains(comparison),
+            verdict=_verdict(comparison.sentence),
+        gains=_pictures.gains(comparison) if _pictures.in_order(comparison) else None,
             by_class=_pictures.by_class(comparison) if _has_classes(comparison) else None,
             key=_pictures.key(comparison),
             panels=found,
@@ -80,6 +82,12 @@ def _page(comparison: Comparison) -> str:
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         )
     )
+
+
+def _verdict(sentence: str) -> tuple[str, str]:
+    """The first sentence, to stand in large letters, and what follows it."""
+    first, *rest = re.split(r"(?<=[.!?]) (?=[A-Z])", sentence, maxsplit=1)
+    return first, "".join(rest)
 
 
 def _has_classes(comparison: Comparison) -> bool:
@@ -114,6 +122,7 @@ def _environment() -> jinja2.Environment:
         name: getattr(_words, name)
         for name in (
             "visible",
+            "short",
             "fixed",
             "signed",
             "p_value",
