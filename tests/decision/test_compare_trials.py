@@ -500,8 +500,8 @@ def test_equal_items_of_a_data_set_are_in_one_fold():
             {"recipes": [dataclasses.replace(RECIPES["focal"], name="prior_bias")]},
             "'prior_bias' is taken",
         ),
-        ({"model": "nothing"}, "must look like 'package:factory'"),
-        ({"model": "torch:nothing"}, "model must be importable"),
+        ({"model": "nothing"}, "must be of the form package:factory"),
+        ({"model": "torch:nothing"}, "has no 'nothing'"),
     ],
     ids=str,
 )
@@ -513,7 +513,7 @@ def test_a_setting_that_cannot_be_met_says_why(change, error):
 def test_what_is_no_network_is_refused_at_once():
     with pytest.raises(TypeError, match="model must be"):
         compare(binary(), model=3, **SMALL)
-    with pytest.raises(TypeError, match=r"nn\.Module"):
+    with pytest.raises(ValueError, match=r"must return a torch\.nn\.Module"):
         compare(binary(), model=lambda inputs, outputs: None, **SMALL)
 
 

@@ -18,6 +18,7 @@ from imbalanced_losses.compare._decision import decide, read_wish
 from imbalanced_losses.compare._ending import show
 from imbalanced_losses.compare._folds import split
 from imbalanced_losses.compare._key import key_of
+from imbalanced_losses.compare._model import Factory, check_factory
 from imbalanced_losses.compare._plan import chosen_folds, chosen_recipes, read_model
 from imbalanced_losses.compare._read import read_table
 from imbalanced_losses.compare._result import BOOSTING, Comparison, Scores
@@ -31,7 +32,7 @@ from imbalanced_losses.compare._summary import (
     shared_rows,
     told,
 )
-from imbalanced_losses.compare._trials import Factory, Job, Plan
+from imbalanced_losses.compare._trials import Job, Plan
 from imbalanced_losses.compare._verdict import judged, sentence
 from imbalanced_losses.recipes import BASELINE, GOALS, Goal, Recipe
 
@@ -141,6 +142,8 @@ def compare(
         max_epochs=max_epochs,  # type: ignore[arg-type]  # it is checked there
         batch_size=batch_size,
         learning_rate=learning_rate,  # type: ignore[arg-type]
+        # Refitted on the validation rows, a network would leave none to calibrate on.
+        refit=False,
         seed=seed,
         device="cpu" if device is None else device,
         precision=PRECISION if precision is None else precision,
@@ -158,6 +161,8 @@ def compare(
         table = read_table(
             data, target, positive=positive, drop=drop, keep=keep, group=group, folds=2
         )
+        if make_net is not None:
+            check_factory(make_net, table)
     for finding in table.findings:
         console.print(finding.message, markup=False, highlight=False)
     tried = chosen_recipes(recipes, table.kind, goal)

@@ -1,17 +1,13 @@
 """What is compared: which recipes, on which folds, with whose network."""
 
-import importlib
-import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 from imbalanced_losses._checks import integer
 from imbalanced_losses.compare._errors import DataError, quoted
 from imbalanced_losses.compare._folds import groups_of
+from imbalanced_losses.compare._model import Factory, load_factory
 from imbalanced_losses.compare._result import BOOSTING
 from imbalanced_losses.compare._table import Table
-from imbalanced_losses.compare._trials import Factory
 from imbalanced_losses.recipes import BASELINE, RECIPES, Goal, Kind, Recipe, for_problem
 
 # Rows up to which folds are repeated so often.
@@ -109,27 +105,14 @@ def read_model(model: str | Factory | None) -> Factory | None:
     """The callable that makes networks, imported where it is given as `"package:factory"`.
 
     Raises:
-        ValueError: It is no such text, or nothing can be imported there.
+        DataError: Nothing of this name can be imported.
         TypeError: It cannot be called.
     """
-    if not isinstance(model, str):
-        if model is None or callable(model):
-            return model
+    if isinstance(model, str):
+        return load_factory(model)
+    if model is not None and not callable(model):
         raise TypeError(
             "model must be 'package:factory' or a callable (features, outputs) that returns an "
             f"nn.Module; got {model!r}."
         )
-    package, _, name = model.partition(":")
-    if not package or not name:
-        raise ValueError(f"model must look like 'package:factory'; got {model!r}.")
-    # As `python -m` does it: what lies in the working folder can be named.
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        found: Any = importlib.import_module(package)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"model must be importable; {model!r} is not: {error}.") from error
-    return read_model(found)
+    return model

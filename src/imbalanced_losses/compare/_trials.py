@@ -4,15 +4,15 @@ import hashlib
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from imbalanced_losses._fit import FitSettings, fit
 from imbalanced_losses._goals import DECIDED, Judge
@@ -22,11 +22,10 @@ from imbalanced_losses._training import Task, rank_of, shift_of
 from imbalanced_losses.compare._boosting import boost
 from imbalanced_losses.compare._features import ToNumbers
 from imbalanced_losses.compare._folds import Fold, Rows
+from imbalanced_losses.compare._model import Factory
 from imbalanced_losses.compare._result import BOOSTING, Floats
 from imbalanced_losses.compare._table import Table
 from imbalanced_losses.recipes import GOALS, RECIPES, Goal, Problem, Recipe
-
-Factory: TypeAlias = Callable[[int, int], nn.Module]
 
 
 @dataclass(frozen=True)
@@ -224,7 +223,7 @@ def _train(table: Table, rows: Prepared, job: Job, plan: Plan) -> Trial:
         )
         logits, validation_logits = fitted.logits(rows.x_test), fitted.logits(rows.x_val)
         decided, rate = fitted.decided(logits), fitted.learning_rate
-        undone = job.recipe.undo(logits, rows.problem)
+        undone = fitted.undone(logits)
 
     def values_of(goal: Goal) -> Tensor:
         # The whole table says which classes are rare, so that all folds speak of the same ones.

@@ -68,7 +68,7 @@ def _page(comparison: Comparison) -> str:
             several=several,
             chosen=comparison.outcome(comparison.choice),
             verdict=_verdict(comparison.sentence),
-        gains=_pictures.gains(comparison) if _pictures.in_order(comparison) else None,
+            gains=_pictures.gains(comparison) if _pictures.in_order(comparison) else None,
             by_class=_pictures.by_class(comparison) if _has_classes(comparison) else None,
             key=_pictures.key(comparison),
             panels=found,
