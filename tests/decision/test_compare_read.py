@@ -1,15 +1,22 @@
 """Reading data of every form: what is found, what is left out, what is refused and how."""
 
+import csv
+import io
 import os
+import tempfile
 import zipfile
+from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import strategies as st
 
 from imbalanced_losses.compare import _csv, _sources
 from imbalanced_losses.compare._errors import DataError
+from imbalanced_losses.compare._features import ToNumbers
 from imbalanced_losses.compare._read import read_table
 
 ROWS = 200
@@ -680,3 +687,54 @@ def test_equal_rows_of_an_array_share_a_group():
     table = read_table((x, np.arange(40) % 2), folds=2)
     assert len(set(table.groups)) == 3
     assert table.groups[0] == table.groups[1]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (PermissionError(13, "Permission denied"), "cannot be read: Permission denied"),
+        (MemoryError(), "does not fit into memory"),
+    ],
+)
+def test_a_file_that_cannot_be_read_through_is_refused(tmp_path, monkeypatch, error, words):
+    path = written(tmp_path, frame_of())
+
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(pd, "read_csv", fail)
+    assert words in refusal(path, "fraud")
+
+
+CELLS = st.one_of(
+    st.sampled_from(
+        ["", "0", "1", "yes", "no", "NaN", "inf", "-1e400", "1,5", "$2", '"', "\n", ";"]
+    ),
+    st.text(max_size=4),
+)
+
+
+@hypothesis.settings(max_examples=25)
+@hypothesis.given(
+    rows=st.lists(st.lists(CELLS, min_size=3, max_size=3), min_size=1, max_size=14),
+    delimiter=st.sampled_from(",;\t"),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+)
+def test_any_small_file_is_read_whole_or_refused_in_a_sentence(rows, delimiter, encoding):
+    file = io.StringIO(newline="")
+    csv.writer(file, delimiter=delimiter).writerows([["a", "b", "t"], *rows])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "data.csv"
+        path.write_bytes(file.getvalue().encode(encoding, "replace"))
+        try:
+            table = read_table(path, "t", folds=2)
+        except DataError as error:
+            message = str(error)
+        else:
+            message = ""
+    assert message.isprintable()
+    if message:
+        return
+    assert 0 < len(table) <= len(rows)
+    assert min(table.counts) >= 1
+    assert np.isfinite(ToNumbers().fit_transform(table.features)).all()
