@@ -1,1 +1,1 @@
-"""Every loss of the library on real images, side by side with cross-entropy: `python -m demo`."""
+"""Two tables with rare classes, and `compare` on each of them: `python -m demo`."""

@@ -24,7 +24,7 @@ try:
     from sklearn.metrics import average_precision_score
     from sklearn.model_selection import train_test_split
 except ImportError as error:
-    raise SystemExit('This example needs scikit-learn: pip install ".[demo]"') from error
+    raise SystemExit('This example needs scikit-learn: pip install ".[compare]"') from error
 
 BATCH_ROWS = 256
 

@@ -28,7 +28,7 @@ try:
     import numpy as np
     from sklearn.metrics import average_precision_score
 except ImportError as error:
-    raise SystemExit('This example needs numpy and scikit-learn: pip install ".[demo]"') from error
+    raise SystemExit('This example needs scikit-learn: pip install ".[compare]"') from error
 
 BUDGET = 0.005
 POSITIVES, LOOK_ALIKES = 0.004, 0.02

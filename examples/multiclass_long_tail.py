@@ -29,7 +29,7 @@ try:
     from sklearn.model_selection import train_test_split
     from sklearn.preprocessing import label_binarize
 except ImportError as error:
-    raise SystemExit('This example needs scikit-learn: pip install ".[demo]"') from error
+    raise SystemExit('This example needs scikit-learn: pip install ".[compare]"') from error
 
 CLASSES = 5
 BATCH_ROWS = 256
