@@ -40,6 +40,7 @@ def test_every_example_has_a_test():
         "per_class_logging",
         "coverage_at_budget_demo",
         "contested_top",
+        "own_network",
     }
     tested |= {"accelerate_training", "torchrun_ddp"}  # in test_integrations_examples.py
     assert {path.stem for path in EXAMPLES.glob("*.py")} == tested
@@ -85,6 +86,16 @@ def test_per_class_logging(capsys):
     assert all(len(line) == 4 and all(0 <= ap <= 1 for ap in line) for line in log)
     assert min(log[-1]) > 0.05
     assert capsys.readouterr().out.count("warm-up") == 1
+
+
+def test_own_network(tmp_path, capsys):
+    found = run("own_network", eights=40, epochs=1, folds=2, jobs=1, out=tmp_path)
+    names = {"prior_bias", "class_weights", "focal", "recall_mix", "boosting"}
+    assert {one.recipe for one in found.outcomes} == names
+    assert all(0 <= one.mean <= 1 for one in found.outcomes)
+    assert found.decisions[0].wish == "budget=0.03"
+    assert (tmp_path / "report.html").stat().st_size > 20_000
+    assert "report.html" in capsys.readouterr().out
 
 
 def test_coverage_at_budget_demo():
