@@ -1,5 +1,6 @@
 """Where a training runs: torch alone, or Lightning Fabric for other precisions and strategies."""
 
+import os
 from typing import Any
 
 import torch
@@ -70,8 +71,6 @@ def _fabric(device: torch.device, precision: str, strategy: str) -> Any:
             f"precision={precision!r} and strategy={strategy!r} need Lightning Fabric: in a clone "
             'of this repository, pip install ".[lightning]".'
         ) from error
-    import os
-
     devices: Any = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     if device.index is not None:
         devices = [device.index]
