@@ -45,7 +45,8 @@ def frames(
         with picture(words, panels=panels, width=width, height=height) as drawn:
             draw(drawn, index)
         hidden = "" if index == start else " hidden"
-        shown.append(f'<div class="frame" data-setting="{escape(setting)}"{hidden}>{drawn.html}</div>')
+        label = escape(setting)
+        shown.append(f'<div class="frame" data-setting="{label}"{hidden}>{drawn.html}</div>')
     name, first = escape(slider), escape(settings[start])
     return (
         f'<div class="frames">{"".join(shown)}'
