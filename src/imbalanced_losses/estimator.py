@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from imbalanced_losses import _checks
-from imbalanced_losses._fit import FitSettings, fit
 from imbalanced_losses._goals import Judge
-from imbalanced_losses._rows import Scaler, problem_of, read_targets, row_weights, split
+from imbalanced_losses._training.fit import FitSettings, fit
+from imbalanced_losses._training.rows import Scaler, problem_of, read_targets, row_weights, split
 from imbalanced_losses.recipes import BASELINE, RECIPES, Capacity, Goal, Kind, Recipe, recommend
 
 try:

@@ -8,7 +8,7 @@ from sklearn.datasets import make_classification
 from sklearn.metrics import average_precision_score
 from torch import nn
 
-from imbalanced_losses._rows import Scaler, read_targets, split
+from imbalanced_losses._training.rows import Scaler, read_targets, split
 from imbalanced_losses.estimator import RareClassClassifier
 
 X, Y = make_classification(200, 5, weights=[0.9], class_sep=1.5, random_state=1)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.datasets import make_classification
 
-from imbalanced_losses._engine import Engine
+from imbalanced_losses._training.engine import Engine
 from imbalanced_losses.estimator import RareClassClassifier
 
 X, Y = make_classification(200, 5, weights=[0.9], class_sep=1.5, random_state=1)

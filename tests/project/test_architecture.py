@@ -20,9 +20,8 @@ ROADS = POOL | {"losses._"}
 LOSSES = ROADS | {"losses"}
 RECIPES = LOSSES | {"mixing", "class_weights", "calibration", "metrics"}
 RECIPES |= {"_class_counts", "_planned", "samplers", "_pointwise_call"}
-TRAINING = RECIPES | {"recipes", "_goals", "_engine", "_settings"}
-FIT = TRAINING | {"_training", "_calibrator"}
-COMPARE = FIT | {"_fit", "_rows", "_paired", "thresholds"}
+TRAINING = RECIPES | {"recipes", "_goals"}
+COMPARE = TRAINING | {"_training", "_paired", "thresholds"}
 REACHES = {
     "_ops": set(),
     "_checks": OPS,
@@ -47,13 +46,8 @@ REACHES = {
     "mixing": LOSSES | {"_pointwise_call"},
     "recipes": RECIPES,
     "_goals": RECIPES | {"recipes"},
-    "_engine": set(),
-    "_settings": CHECKS | {"_engine"},
     "_training": TRAINING,
-    "_fit": FIT,
-    "_calibrator": set(),
-    "_rows": RECIPES | {"recipes"},
-    "estimator": FIT | {"_fit", "_rows"},
+    "estimator": TRAINING | {"_training"},
     "compare": COMPARE,
     "__main__": COMPARE | {"compare"},
     "integrations": LOSSES
@@ -65,8 +59,7 @@ REACHES = {
 # What a room may import from outside besides torch; the others know nothing else.
 OUTSIDE = {
     "_paired": {"numpy", "scipy"},
-    "_engine": {"lightning"},
-    "_rows": {"numpy", "sklearn"},
+    "_training": {"lightning", "numpy", "sklearn"},
     "estimator": {"numpy", "sklearn"},
     "compare": {"joblib", "numpy", "pandas", "pyarrow", "rich", "scipy", "sklearn", "skrub"}
     | {"threadpoolctl", "typer", "jinja2", "markupsafe", "matplotlib"},

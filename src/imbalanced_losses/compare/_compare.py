@@ -10,9 +10,9 @@ from rich.console import Console
 from torch.utils.data import Dataset
 
 from imbalanced_losses import _checks
-from imbalanced_losses._engine import PRECISION, STRATEGY
-from imbalanced_losses._fit import FitSettings
 from imbalanced_losses._goals import BUDGETED, Judge
+from imbalanced_losses._training.engine import PRECISION, STRATEGY
+from imbalanced_losses._training.fit import FitSettings
 from imbalanced_losses.compare._dataset import read_dataset
 from imbalanced_losses.compare._decision import decide, read_wish
 from imbalanced_losses.compare._ending import show

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from imbalanced_losses import _checks
-from imbalanced_losses._calibrator import Calibrator, calibrate
+from imbalanced_losses._training.calibrator import Calibrator, calibrate
 from imbalanced_losses.compare._folds import Rows
 from imbalanced_losses.compare._result import Decision, Estimate, Floats
 from imbalanced_losses.recipes import Goal, Kind, Problem

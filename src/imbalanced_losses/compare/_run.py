@@ -10,7 +10,7 @@ from joblib.parallel import get_active_backend
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from imbalanced_losses._fit import RATES
+from imbalanced_losses._training.fit import RATES
 from imbalanced_losses.compare._store import Store
 from imbalanced_losses.compare._table import Table
 from imbalanced_losses.compare._trials import Job, Plan, Trial, forget, run_trial

@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from imbalanced_losses._fit import FitSettings, fit
 from imbalanced_losses._goals import DECIDED, Judge
-from imbalanced_losses._rows import Scaler
-from imbalanced_losses._training import Rows as TrainingRows
-from imbalanced_losses._training import Task, rank_of, shift_of
+from imbalanced_losses._training.fit import FitSettings, fit
+from imbalanced_losses._training.loop import Rows as TrainingRows
+from imbalanced_losses._training.loop import Task, rank_of, shift_of
+from imbalanced_losses._training.rows import Scaler
 from imbalanced_losses.compare._boosting import boost
 from imbalanced_losses.compare._features import ToNumbers
 from imbalanced_losses.compare._folds import Fold, Rows

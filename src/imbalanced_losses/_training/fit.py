@@ -13,11 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from imbalanced_losses._calibrator import Calibrator, calibrate
-from imbalanced_losses._engine import Engine
 from imbalanced_losses._goals import Judge
-from imbalanced_losses._settings import FitSettings
-from imbalanced_losses._training import (
+from imbalanced_losses._training.calibrator import Calibrator, calibrate
+from imbalanced_losses._training.engine import Engine
+from imbalanced_losses._training.loop import (
     History,
     NetFactory,
     Progress,
@@ -30,6 +29,7 @@ from imbalanced_losses._training import (
     shift_of,
     train,
 )
+from imbalanced_losses._training.settings import FitSettings
 from imbalanced_losses._warn import warn
 from imbalanced_losses.recipes import Problem, Recipe
 

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from imbalanced_losses import metrics
-from imbalanced_losses._engine import Engine
 from imbalanced_losses._goals import DECIDED, Judge
 from imbalanced_losses._pointwise_call import parameters
-from imbalanced_losses._settings import LOOKS, FitSettings
+from imbalanced_losses._training.engine import Engine
+from imbalanced_losses._training.settings import LOOKS, FitSettings
 from imbalanced_losses.losses import choose_tau
 from imbalanced_losses.recipes import Problem, Recipe
 from imbalanced_losses.samplers import ClassBalancedSampler, StratifiedBatchSampler

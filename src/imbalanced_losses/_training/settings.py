@@ -7,7 +7,7 @@ from typing import Literal
 from torch import nn
 
 from imbalanced_losses import _checks
-from imbalanced_losses._engine import PRECISION, STRATEGY
+from imbalanced_losses._training.engine import PRECISION, STRATEGY
 
 # One training looks at the validation rows so often.
 LOOKS = 30
