@@ -91,7 +91,7 @@ class RareClassClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         n_features_in_: Number of features.
         feature_names_in_: Their names, where X was a data frame with string columns.
 
-    Example:
+    Examples:
         >>> from sklearn.datasets import make_classification
         >>> X, y = make_classification(400, weights=[0.95], random_state=0)
         >>> model = RareClassClassifier(hidden=(16,), learning_rate=0.01, random_state=0)

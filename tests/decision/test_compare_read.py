@@ -14,10 +14,11 @@ import pytest
 import torch
 from hypothesis import strategies as st
 
-from imbalanced_losses.compare import _csv, _sources
 from imbalanced_losses.compare._errors import DataError
 from imbalanced_losses.compare._features import ToNumbers
-from imbalanced_losses.compare._read import read_table
+from imbalanced_losses.compare._reading import csv as _csv
+from imbalanced_losses.compare._reading import sources as _sources
+from imbalanced_losses.compare._reading.read import read_table
 
 ROWS = 200
 

@@ -20,7 +20,7 @@ from imbalanced_losses.compare._folds import split
 from imbalanced_losses.compare._key import key_of
 from imbalanced_losses.compare._model import Factory, check_factory
 from imbalanced_losses.compare._plan import chosen_folds, chosen_recipes, read_model
-from imbalanced_losses.compare._read import read_table
+from imbalanced_losses.compare._reading.read import read_table
 from imbalanced_losses.compare._result import BOOSTING, Comparison, Scores
 from imbalanced_losses.compare._run import run_all
 from imbalanced_losses.compare._store import Store
@@ -120,7 +120,7 @@ def compare(
         ValueError: The data cannot be compared, or a setting is out of range.
         TypeError: A setting has the wrong type.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> rng = np.random.default_rng(0)
         >>> y = np.arange(300) % 10 == 0

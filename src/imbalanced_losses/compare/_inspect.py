@@ -12,8 +12,8 @@ from pandas.api import types
 from imbalanced_losses._checks import number
 from imbalanced_losses._goals import Judge
 from imbalanced_losses._ops.beta import clopper_pearson
-from imbalanced_losses.compare._parts import Part, compare_parts
-from imbalanced_losses.compare._read import names_in, prepare
+from imbalanced_losses.compare._reading.parts import Part, compare_parts
+from imbalanced_losses.compare._reading.read import names_in, prepare
 from imbalanced_losses.compare._table import Finding, Table
 from imbalanced_losses.recipes import BASELINE, CAPACITIES, GOALS, Capacity, Goal, recommend
 
@@ -149,7 +149,7 @@ def inspect(
     Raises:
         DataError: The data cannot be used; the message says why and what to do.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> x = np.arange(200.0).reshape(100, 2) ** 2
         >>> found = inspect((x, np.arange(100) % 10 == 0))

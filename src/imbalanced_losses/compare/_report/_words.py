@@ -20,7 +20,7 @@ def visible(name: str) -> str:
     pairs become escapes such as `\n`, so that no name can move or forge what stands beside it.
     Markup is not its concern: whoever writes it into a page escapes it there.
 
-    Example:
+    Examples:
         >>> print(visible("due\n\u202edate"))
         due\n\u202edate
     """
@@ -36,7 +36,7 @@ def short(name: str, most: int) -> str:
 def fixed(value: float, digits: int = 3, *, sign: bool = False) -> str:
     """A number with so many decimals, halves away from 0 as a browser's `toFixed` has them.
 
-    Example:
+    Examples:
         >>> fixed(0.0005), fixed(-0.012, sign=True), fixed(float("nan"))
         ('0.001', '−0.012', '–')
     """
@@ -61,7 +61,7 @@ def p_value(p: float) -> str:
 def percent(share: float, digits: int = 1) -> str:
     """A share as a percentage.
 
-    Example:
+    Examples:
         >>> percent(0.0535), percent(0.00012, 2)
         ('5.4 %', '0.01 %')
     """
@@ -72,7 +72,7 @@ def percent(share: float, digits: int = 1) -> str:
 def probability(value: float) -> str:
     """A probability with three digits that count, however small: a threshold.
 
-    Example:
+    Examples:
         >>> probability(0.123456), probability(0.0000123456), probability(1.0)
         ('12.3 %', '0.00123 %', '100 %')
     """
@@ -83,7 +83,7 @@ def probability(value: float) -> str:
 def count(number: float) -> str:
     """A whole number with commas.
 
-    Example:
+    Examples:
         >>> count(12345)
         '12,345'
     """

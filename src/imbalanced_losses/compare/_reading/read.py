@@ -8,13 +8,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from imbalanced_losses._checks import integer
-from imbalanced_losses.compare._columns import clean
 from imbalanced_losses.compare._errors import DataError, counted, listed, missing_name, quoted
-from imbalanced_losses.compare._groups import Groups, group_rows
-from imbalanced_losses.compare._leaks import find_leaks
-from imbalanced_losses.compare._sources import Source, read_source
+from imbalanced_losses.compare._reading.columns import clean
+from imbalanced_losses.compare._reading.groups import Groups, group_rows
+from imbalanced_losses.compare._reading.leaks import find_leaks
+from imbalanced_losses.compare._reading.sources import Source, read_source
+from imbalanced_losses.compare._reading.targets import Targets, read_targets
 from imbalanced_losses.compare._table import Finding, Table
-from imbalanced_losses.compare._targets import Targets, read_targets
 
 
 def read_table(

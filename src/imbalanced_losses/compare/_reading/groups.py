@@ -9,8 +9,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from imbalanced_losses.compare._errors import counted
+from imbalanced_losses.compare._reading.targets import Targets
 from imbalanced_losses.compare._table import Features, Finding
-from imbalanced_losses.compare._targets import Targets
 
 Groups = NDArray[np.int64]
 

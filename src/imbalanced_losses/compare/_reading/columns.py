@@ -10,8 +10,8 @@ import pandas as pd
 from pandas.api import types
 
 from imbalanced_losses.compare._errors import counted, listed, quoted
+from imbalanced_losses.compare._reading.texts import parse_numbers
 from imbalanced_losses.compare._table import Finding
-from imbalanced_losses.compare._texts import parse_numbers
 
 _LARGEST = float(np.finfo(np.float32).max)
 # Below these numbers of rows, different values in all of them are no sign of an id.

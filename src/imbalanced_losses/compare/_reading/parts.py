@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from imbalanced_losses.compare._columns import like
 from imbalanced_losses.compare._errors import DataError, listed, quoted
-from imbalanced_losses.compare._groups import row_hashes
-from imbalanced_losses.compare._read import Prepared, split_features
-from imbalanced_losses.compare._sources import read_source
+from imbalanced_losses.compare._reading.columns import like
+from imbalanced_losses.compare._reading.groups import row_hashes
+from imbalanced_losses.compare._reading.read import Prepared, split_features
+from imbalanced_losses.compare._reading.sources import read_source
 
 
 @dataclass(frozen=True)

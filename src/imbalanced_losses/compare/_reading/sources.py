@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from imbalanced_losses.compare._csv import read_csv
 from imbalanced_losses.compare._errors import DataError, counted, doubled, listed, quoted
+from imbalanced_losses.compare._reading.csv import read_csv
 from imbalanced_losses.compare._table import Finding
 
 MOST_BYTES = 4_000_000_000

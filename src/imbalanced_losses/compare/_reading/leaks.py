@@ -10,8 +10,8 @@ from pandas.api import types
 from sklearn.tree import DecisionTreeClassifier
 
 from imbalanced_losses.compare._errors import listed
+from imbalanced_losses.compare._reading.targets import Targets
 from imbalanced_losses.compare._table import Finding
-from imbalanced_losses.compare._targets import Targets
 
 Codes: TypeAlias = NDArray[np.integer]
 

@@ -1,0 +1,1 @@
+"""Files, frames and arrays of any form -> a `Table`, or a sentence that says why not."""
