@@ -59,7 +59,7 @@ def test_a_linear_model_comes_to_the_optimum_of_logistic_regression() -> None:
 )
 def test_every_recipe_learns_and_gives_probabilities(kind, name) -> None:
     x, y = DATA[kind]
-    model = quick(loss=name, goal="balanced_accuracy", max_epochs=20).fit(x, y)
+    model = quick(loss=name, goal="balanced_accuracy", max_epochs=25, batch_size=64).fit(x, y)
     scores, shares, classes = model.decision_function(x), model.predict_proba(x), model.predict(x)
     assert model.recipe_ is RECIPES[name]
     assert shares.shape == (len(x), 2 if kind == "binary" else 3)

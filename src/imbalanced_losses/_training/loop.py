@@ -287,8 +287,10 @@ def _running_mean(decay: float) -> Callable[..., None]:
     """How `AveragedModel` follows the weights: at first over the few steps that there are."""
 
     def follow(averages: Any, weights: Any, steps: Any) -> None:
+        if not averages[0].is_floating_point():  # counters of batch norm
+            torch._foreach_copy_(averages, weights)
+            return
         one = int(steps)
-        share = 1 - min(decay, one / (one + 9))
-        torch._foreach_lerp_(averages, weights, share)
+        torch._foreach_lerp_(averages, weights, 1 - min(decay, one / (one + 9)))
 
     return follow
