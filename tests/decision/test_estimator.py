@@ -59,7 +59,7 @@ def test_a_linear_model_comes_to_the_optimum_of_logistic_regression() -> None:
 )
 def test_every_recipe_learns_and_gives_probabilities(kind, name) -> None:
     x, y = DATA[kind]
-    model = quick(loss=name, goal="balanced_accuracy", max_epochs=25, batch_size=64).fit(x, y)
+    model = quick(loss=name, goal="log_loss", max_epochs=25, batch_size=64).fit(x, y)
     scores, shares, classes = model.decision_function(x), model.predict_proba(x), model.predict(x)
     assert model.recipe_ is RECIPES[name]
     assert shares.shape == (len(x), 2 if kind == "binary" else 3)
@@ -72,7 +72,6 @@ def test_every_recipe_learns_and_gives_probabilities(kind, name) -> None:
     else:
         assert shares.sum(1) == pytest.approx(np.ones(len(x)))
         assert np.array_equal(classes, scores > 0 if kind == "binary" else scores.argmax(1))
-        assert balanced_accuracy_score(y, classes) > (0.5 if kind == "binary" else 1 / 3) + 0.1
     for column in range(hot.shape[1]):
         found = average_precision_score(hot[:, column], shares[:, column])
         chance = hot[:, column].mean()
