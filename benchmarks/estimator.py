@@ -34,7 +34,7 @@ def bare_loop(x: torch.Tensor, y: torch.Tensor, epochs: int) -> int:
     optimizer = torch.optim.AdamW(net.parameters(), RATE, fused=True)
     steps = 0
     for _ in range(epochs):
-        for rows in torch.randperm(len(x)).split(BATCH):  # type: ignore[no-untyped-call]
+        for rows in torch.split(torch.randperm(len(x)), BATCH):
             optimizer.zero_grad()
             loss = binary_cross_entropy_with_logits(net(x[rows]), y[rows])
             loss.backward()  # type: ignore[no-untyped-call]
