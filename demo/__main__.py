@@ -10,6 +10,7 @@ from pathlib import Path
 NEEDED = ("jinja2", "joblib", "matplotlib", "pandas", "rich", "scipy", "skrub", "sklearn")
 # The baseline joins them, and gradient boosting.
 RECIPES = ("class_weights", "focal", "smooth_ap_mix")
+FOLDS = 5
 # About 700 steps of each training, so that the demo takes two minutes and not ten.
 WILT_EPOCHS, DIGIT_EPOCHS = 60, 350
 
@@ -32,21 +33,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 1
     # Only now, so that the sentence above comes before any ImportError.
-    from demo.data import WILT, write_digits
+    from demo import data as tables
     from imbalanced_losses.compare import compare
 
     started = time.perf_counter()
     options.output.mkdir(parents=True, exist_ok=True)
     digits = options.output / "digits.csv"
-    write_digits(digits)
+    tables.write_digits(digits)
     reports = []
-    tables = ((WILT, "land_cover", WILT_EPOCHS), (digits, "digit", DIGIT_EPOCHS))
-    for data, target, epochs in tables:
+    for data, target, epochs in (
+        (tables.WILT, "land_cover", WILT_EPOCHS),
+        (digits, "digit", DIGIT_EPOCHS),
+    ):
         out = options.output / data.stem
         compare(
             data,
             target,
             recipes=RECIPES,
+            folds=FOLDS,
             repeats=1,
             jobs=options.jobs,
             max_epochs=options.max_epochs or epochs,

@@ -34,7 +34,7 @@ def network(channels: int, outputs: int) -> nn.Module:
 def make_data(eights: int) -> TensorDataset:
     """Images `[N, 1, 8, 8]` and whether each is an 8, of which only so many are kept."""
     pixels, digits = load_digits(return_X_y=True)
-    images = torch.tensor(pixels / 16.0, dtype=torch.float32).unflatten(1, (1, 8, 8))  # type: ignore[no-untyped-call]
+    images = torch.tensor(pixels / 16.0, dtype=torch.float32).reshape(-1, 1, 8, 8)
     rare = torch.tensor(digits == RARE)
     kept = torch.cat([(~rare).nonzero(), rare.nonzero()[:eights]]).flatten()
     return TensorDataset(images[kept], rare[kept].long())

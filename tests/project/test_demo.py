@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 from demo import __main__ as command
 from demo import data
 from imbalanced_losses.compare import Comparison
+from imbalanced_losses.compare._report import _panels
 
 # Long runs of what other tests cover.
 pytestmark = pytest.mark.no_cover
@@ -58,7 +59,14 @@ def test_the_digits_are_scikit_learns_with_a_long_tail(tmp_path):
 
 
 def test_a_short_run_ends_with_both_verdicts_and_both_reports(tmp_path, capsys, monkeypatch):
+    small = tmp_path / "wilt.csv"
+    lines = data.WILT.read_text(encoding="utf-8").splitlines(keepends=True)
+    small.write_text("".join(lines[:1] + lines[1::8]), encoding="utf-8")
+    monkeypatch.setattr(data, "WILT", small)
+    monkeypatch.setattr(data, "MOST", 30)
+    monkeypatch.setattr(_panels, "MOST_PANELS", 1)
     monkeypatch.setattr(command, "RECIPES", ("focal",))
+    monkeypatch.setattr(command, "FOLDS", 2)
     arguments = ["--output", str(tmp_path / "new"), "--jobs", "1", "--max-epochs", "1"]
     assert command.main(arguments) == 0
     output = capsys.readouterr().out
