@@ -65,7 +65,8 @@ def test_a_short_run_ends_with_both_verdicts_and_both_reports(tmp_path, capsys, 
     monkeypatch.setattr(data, "WILT", small)
     monkeypatch.setattr(data, "MOST", 30)
     monkeypatch.setattr(_panels, "MOST_PANELS", 1)
-    monkeypatch.setattr(command, "RECIPES", ("focal",))
+    monkeypatch.setattr(command, "TREES", ("focal",))
+    monkeypatch.setattr(command, "DIGITS", ("adjusted",))
     monkeypatch.setattr(command, "FOLDS", 2)
     arguments = ["--output", str(tmp_path / "new"), "--jobs", "1", "--max-epochs", "1"]
     assert command.main(arguments) == 0
@@ -76,7 +77,8 @@ def test_a_short_run_ends_with_both_verdicts_and_both_reports(tmp_path, capsys, 
         assert str(report) in output.splitlines()[-1 if name == "digits" else -2]
         found = Comparison.load(report.parent)
         assert found.data.kind == kind
-        assert {one.recipe for one in found.outcomes} == {"prior_bias", "focal", "boosting"}
+        tried = {"binary": "focal", "multiclass": "adjusted"}[kind]
+        assert {one.recipe for one in found.outcomes} == {"prior_bias", tried, "boosting"}
         assert " ".join(found.sentence.split()) in " ".join(output.split())
 
 
