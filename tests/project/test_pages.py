@@ -3,7 +3,9 @@
 `python -m pytest tests/project/test_pages.py --update-examples` writes the output anew.
 """
 
+import inspect
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -46,13 +48,24 @@ def agree(shown: str, printed: str) -> bool:
     return True
 
 
+def is_shown(file: Path, frame: inspect.FrameInfo, printed: Sequence[object]) -> bool:
+    """Whether this is printed by the block in `file`; what libraries print is not shown."""
+    source = Path(frame.filename)
+    if source.parent == file.parent and source != file:
+        raise AssertionError(
+            f"{' '.join(map(str, printed))!r} would stand nowhere on the page: it is printed by a "
+            "function of a block above. Return the text, and print it in the block that calls."
+        )
+    return source == file
+
+
 def run(block: CodeExample, names: dict[str, object], evaluate: EvalExample) -> None:
     """Run a block after those above it, and hold what it prints against the page."""
-    file = evaluate.tmp_path / "block.py"
+    file = evaluate.tmp_path / f"{block.module_name}.py"
     file.write_text(block.source, encoding="utf-8")
     is_picture = "exec=" in block.prefix
     printed = InsertPrintStatements(
-        file, evaluate.config, enable=not is_picture, print_callback=None, include_print=None
+        file, evaluate.config, enable=not is_picture, print_callback=None, include_print=is_shown
     )
     try:
         with printed:
@@ -98,6 +111,13 @@ def test_a_block_sees_the_names_of_the_blocks_above_it(eval_example: EvalExample
     names: dict[str, object] = {}
     run(CodeExample.create("value = 2\n"), names, eval_example)
     run(CodeExample.create("print(value + 1)\n#> 3\n"), names, eval_example)
+
+
+def test_what_a_function_of_an_earlier_block_prints_is_not_lost(eval_example: EvalExample) -> None:
+    names: dict[str, object] = {}
+    run(CodeExample.create("def say():\n    print(1)\n"), names, eval_example)
+    with pytest.raises(AssertionError, match="would stand nowhere on the page"):
+        run(CodeExample.create("say()\n", start_line=5), names, eval_example)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)

@@ -321,8 +321,8 @@ class SoftmaxFocalLoss(PointwiseLoss):
     """`softmax_focal_loss` with its settings: focal loss of mutually exclusive classes.
 
     Args:
-        alpha: One weight >= 0 per class, as a list, array or tensor; None: no weights. Kept as a
-            buffer that moves with the module and, being a setting, stays out of `state_dict`.
+        alpha: One weight >= 0 per class, as a list, array or tensor; None: no weights. Moves with
+            the module and, being a setting, stays out of `state_dict`.
         gamma: Focus on positions that are still wrong, >= 0.
         reduction: `"none"`, `"sum"`, `"mean"` or `"mean_positive"`.
         label_smoothing: Share of the target spread evenly over all classes, in [0, 1].

@@ -162,8 +162,8 @@ class OperatingPointLoss(RankingLoss):
 class RecallAtPrecisionLoss(OperatingPointLoss):
     """As many positives found as a precision allows, at the threshold 0 of the logits.
 
-    The objective is `missed`. With r negatives for each positive, the constraint "true positives
-    >= precision * alarms" is, divided by the positives,
+    The objective is `missed`. With r negatives for each positive, the constraint that the true
+    positives be at least precision * alarms is, divided by the positives,
 
         missed + precision / (1 - precision) r alarmed <= 1,
 

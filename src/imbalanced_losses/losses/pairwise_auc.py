@@ -188,8 +188,8 @@ class PairwiseAUCLoss(RankingLoss):
     Args:
         num_classes: C; 1 for binary problems.
         surrogate: `"squared_hinge"`, or `"logistic"` for the bounded soft AUC.
-        margin: By how much a positive should outscore a negative, in units of the temperature,
-            > 0; for the squared hinge alone.
+        margin: By how much, above 0, a positive should outscore a negative, in units of the
+            temperature; for the squared hinge alone.
         queue_size: Rows of earlier batches in the pool; 0 for none.
         temperature: tau > 0, the unit in which differences of scores are measured. At its default,
             1, a difference of one logit is what counts. Also a property.
