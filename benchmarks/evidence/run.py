@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.evidence import goals
-from benchmarks.evidence.arms import Arm, Gradients, Recipe, arms_of
+from benchmarks.evidence.arms import Arm, Recipe, arms_of
+from benchmarks.evidence.gradients import Gradients
 from benchmarks.evidence.sets import Fold, Task, folds, in_order, standardised, tasks
 from benchmarks.evidence.stack import Shape, Stack, batches
 

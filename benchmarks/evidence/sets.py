@@ -92,14 +92,12 @@ def family(name: str) -> str:
         >>> family("yeast-0-5-6-7-9_vs_4"), family("yeast4"), family("wilt@.01")
         ('yeast', 'yeast', 'wilt')
     """
-    base = name.partition("@")[0]
-    known = ("winequality", "page-blocks", "kr-vs-k", "new-thyroid", "led7digit")
-    for prefix in known:
-        if base.startswith(prefix):
+    for prefix in ("winequality", "page-blocks", "kr-vs-k", "new-thyroid", "led7digit"):
+        if name.startswith(prefix):
             return prefix
-    word = re.match(r"[a-z]+", base)
-    found = word.group() if word else base
-    return {"wine": "winequality", "goe": "goemotions", "vowel": "vowel"}.get(found, found)
+    word = re.match(r"[a-z]+", name)
+    found = word.group() if word else name
+    return {"wine": "winequality", "goe": "goemotions"}.get(found, found)
 
 
 def tasks(keel: Path | None, data: Path | None) -> list[Task]:
@@ -110,9 +108,8 @@ def tasks(keel: Path | None, data: Path | None) -> list[Task]:
         data: Folder of the `.npz` files; None leaves them out.
     """
     keel = keel or _installed_keel()
-    found = [] if keel is None else [_of_keel(path) for path in sorted(keel.glob("*.dat"))]
-    found += [] if data is None else list(_of_folder(data))
-    found.append(_digits())
+    found = [_of_keel(path) for path in sorted(keel.glob("*.dat"))] if keel else []
+    found += [*(_of_folder(data) if data else ()), _digits()]
     thinned = [
         _thinned(task, rate)
         for task in found
@@ -202,18 +199,13 @@ def _of_folder(folder: Path) -> Iterator[Task]:
         x, y, _ = _arrays(folder / f"{name}.npz")
         yield _capped(Task(name, "data", "binary", x, y, _identical(x)))
     x, y, _ = _arrays(folder / "wine_quality_white.npz")
-    yield from _one_vs_rest(
-        "data", x, y, _identical(x), {"wine_bad": [0, 1], "wine_top": [5, 6]}, "wine"
-    )
+    rare = {"wine_bad": [0, 1], "wine_top": [5, 6]}
+    yield from _one_vs_rest("wine", x, y, _identical(x), rare)
     x, y, _ = _arrays(folder / "shuttle.npz")
-    yield from _one_vs_rest("data", x, y, _identical(x), {"shuttle_rare": [1, 2, 5, 6]}, "shuttle")
+    yield from _one_vs_rest("shuttle", x, y, _identical(x), {"shuttle_rare": [1, 2, 5, 6]})
     x, y, sentences = _arrays(folder / "wnut17_tokens.npz")
-    words = {
-        "wnut_entity": list(range(1, 13)),
-        "wnut_person": [5, 11],
-        "wnut_product": [6, 12],
-    }
-    yield from _one_vs_rest("data", x, y, sentences, words, "wnut")
+    rare = {"wnut_entity": [*range(1, 13)], "wnut_person": [5, 11], "wnut_product": [6, 12]}
+    yield from _one_vs_rest("wnut", x, y, sentences, rare)
     x, labels, _ = _arrays(folder / "goemotions.npz")
     groups = _identical(x)
     for name, column in {"anger": 2, "fear": 14, "gratitude": 15, "nervousness": 19}.items():
@@ -229,18 +221,13 @@ def _arrays(path: Path) -> tuple[Floats, Any, Integers]:
 
 
 def _one_vs_rest(
-    source: str,
-    x: Floats,
-    y: Integers,
-    groups: Integers,
-    rare: dict[str, list[int]],
-    whole: str,
+    whole: str, x: Floats, y: Integers, groups: Integers, rare: dict[str, list[int]]
 ) -> Iterator[Task]:
     """A binary task for each set of rare classes, and one with all classes that have rows."""
     for name, classes in rare.items():
         asked = np.isin(y, classes).astype(np.int64)
-        yield _capped(Task(name, source, "binary", x, asked, groups))
-    yield _with_full_classes(_capped(Task(whole, source, "multiclass", x, y, groups)))
+        yield _capped(Task(name, "data", "binary", x, asked, groups))
+    yield _with_full_classes(_capped(Task(whole, "data", "multiclass", x, y, groups)))
 
 
 def _digits() -> Task:

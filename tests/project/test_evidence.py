@@ -19,7 +19,8 @@ from torch import nn
 
 from benchmarks.evidence import __main__ as command
 from benchmarks.evidence import arms, goals, run, sets, stack
-from benchmarks.evidence.arms import Gradients, Mix, Recipe
+from benchmarks.evidence.arms import Recipe
+from benchmarks.evidence.gradients import QUEUE, Gradients, Mix
 from benchmarks.evidence.sets import Task
 from benchmarks.evidence.stack import Shape, Stack
 from imbalanced_losses import MixedLoss, SmoothAPLoss
@@ -86,7 +87,7 @@ def test_a_stacked_network_learns_as_it_would_alone_with_mixed_loss_and_adamw(hi
         nn.BCEWithLogitsLoss() if classes == 1 else nn.CrossEntropyLoss(),
         SmoothAPLoss(
             classes,
-            arms.QUEUE,
+            QUEUE,
             temperature=0.2,
             tau_scale="std",
             scores="logits" if classes == 1 else "log_odds",
