@@ -25,6 +25,7 @@ from imbalanced_losses.compare._boosting import boost
 from imbalanced_losses.compare._folds import split
 from imbalanced_losses.recipes import RECIPES
 
+FEW = "imbalanced_losses.compare._compare.TREES"
 SMALL = {
     "recipes": ["focal"],
     "hidden": (4,),
@@ -40,7 +41,7 @@ SMALL = {
 
 @pytest.fixture(autouse=True)
 def few_trees_and_no_page(monkeypatch):
-    monkeypatch.setattr(boosting, "_TREES", 20)
+    monkeypatch.setattr(FEW, 20)
     monkeypatch.setattr(_report, "write_report", lambda found, folder: folder / "report.html")
 
 
@@ -70,7 +71,7 @@ def found(tmp_path_factory):
     """A comparison and its folder."""
     folder = tmp_path_factory.mktemp("out")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(boosting, "_TREES", 20)
+        patch.setattr(FEW, 20)
         return compare(binary(), out=folder, **SMALL), folder
 
 
@@ -157,7 +158,7 @@ def test_boosting_keeps_the_setting_and_the_trees_that_did_best():
         asked.append(logits)
         return 1.0 if len(asked) == 4 else 0.0
 
-    kept = boost(x, y, x, value, seed=0)
+    kept = boost(x, y, x, value, trees=20, seed=0)
     assert len(asked) == len(boosting.SETTINGS) * 2  # of 20 trees each
     assert (kept.trees, kept.value) == (20, 1.0)
     np.testing.assert_array_equal(kept.logits(x), asked[3])
@@ -171,7 +172,7 @@ def test_boosting_has_a_logit_for_each_class_or_label(outputs):
         if outputs
         else np.stack([np.arange(90) % 2, np.ones(90), np.zeros(90)], 1)
     )
-    logits = boost(x, y, x, lambda logits: 0.0, seed=0).logits(x)
+    logits = boost(x, y, x, lambda logits: 0.0, trees=20, seed=0).logits(x)
     assert logits.shape == (90, 3)
     if not outputs:
         # A label that all rows have, or none, has nothing to learn.
@@ -284,12 +285,9 @@ def test_a_stored_trial_is_never_unpickled(found, tmp_path):
     assert any("allow_pickle" in note for note in again.notes)
 
 
-def test_the_result_does_not_depend_on_the_number_of_jobs(monkeypatch):
-    # Workers do not see a patched number of trees.
-    monkeypatch.undo()
-    one = compare(binary(), **SMALL)
-    two = compare(binary(), **SMALL | {"jobs": 2})
-    same(one, two)
+def test_the_result_does_not_depend_on_the_number_of_jobs(found):
+    comparison, _ = found
+    same(compare(binary(), **SMALL | {"jobs": 2}), comparison)
 
 
 def test_a_backend_of_joblib_that_the_caller_chose_is_used(found):
@@ -302,11 +300,11 @@ def test_a_backend_of_joblib_that_the_caller_chose_is_used(found):
 
 SCRIPT = """
 import sys
-from imbalanced_losses.compare import _boosting, compare
-_boosting._TREES = 20
+import imbalanced_losses.compare._compare as room
+room.TREES = 20
 sys.path.insert(0, {tests!r})
 from test_compare_trials import SMALL, binary
-compare(binary(), out={out!r}, **SMALL)
+room.compare(binary(), out={out!r}, **SMALL)
 """
 
 

@@ -12,7 +12,7 @@ from imbalanced_losses.compare._result import Floats
 
 Value: TypeAlias = Callable[[Floats], float]
 
-_TREES = 300
+TREES = 300
 # Trees between two looks at the validation rows, of which the nets have about as many.
 _EVERY = 10
 # Learning rate, leaves, and least rows of a leaf: rare classes need small leaves or few splits.
@@ -32,10 +32,10 @@ class Boosted(NamedTuple):
 
     def logits(self, x: Floats) -> Floats:
         """`[N, outputs]` in float64."""
-        return next(islice(_staged(self.models, x), self.trees - 1, None))
+        return next(islice(_staged(self.models, x, self.trees), self.trees - 1, None))
 
 
-def boost(x: Floats, y: Any, x_val: Floats, value: Value, *, seed: int) -> Boosted:
+def boost(x: Floats, y: Any, x_val: Floats, value: Value, *, trees: int, seed: int) -> Boosted:
     """Train each of the settings, and keep the one and the number of trees of the highest value.
 
     Args:
@@ -43,6 +43,7 @@ def boost(x: Floats, y: Any, x_val: Floats, value: Value, *, seed: int) -> Boost
         y: Class indices `[N]` (0 and 1 for binary problems), or zeros and ones `[N, L]` of labels.
         x_val: Validation rows.
         value: Of logits of the validation rows, `[n, outputs]`, higher being better.
+        trees: That each setting trains.
         seed: Of the bins.
     """
     best: Boosted | None = None
@@ -50,8 +51,8 @@ def boost(x: Floats, y: Any, x_val: Floats, value: Value, *, seed: int) -> Boost
     with threadpool_limits(limits=1):
         for settings in SETTINGS:
             targets = [y] if y.ndim == 1 else list(y.T)
-            models = tuple(_train(x, one, settings, seed) for one in targets)
-            for number, logits in enumerate(_staged(models, x_val), 1):
+            models = tuple(_train(x, one, settings | {"max_iter": trees}, seed) for one in targets)
+            for number, logits in enumerate(_staged(models, x_val, trees), 1):
                 if number % _EVERY:
                     continue
                 reached = value(logits)
@@ -68,18 +69,16 @@ def _train(
     share = y.mean()
     if y.max() == y.min():
         return 20.0 if share > 0 else -20.0
-    model = HistGradientBoostingClassifier(
-        max_iter=_TREES, early_stopping=False, random_state=seed, **settings
-    )
+    model = HistGradientBoostingClassifier(early_stopping=False, random_state=seed, **settings)
     return model.fit(x, y)
 
 
 def _staged(
-    models: tuple[HistGradientBoostingClassifier | float, ...], x: Floats
+    models: tuple[HistGradientBoostingClassifier | float, ...], x: Floats, trees: int
 ) -> Iterator[Floats]:
     """Logits after each tree."""
     parts = [
-        repeat(np.full(len(x), model), _TREES)
+        repeat(np.full(len(x), model), trees)
         if isinstance(model, float)
         else model.staged_decision_function(x)
         for model in models

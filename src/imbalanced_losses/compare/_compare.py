@@ -13,6 +13,7 @@ from imbalanced_losses import _checks
 from imbalanced_losses._goals import BUDGETED, Judge
 from imbalanced_losses._training.engine import PRECISION, STRATEGY
 from imbalanced_losses._training.fit import FitSettings
+from imbalanced_losses.compare._boosting import TREES
 from imbalanced_losses.compare._dataset import read_dataset
 from imbalanced_losses.compare._decision import decide, read_wish
 from imbalanced_losses.compare._ending import show
@@ -168,15 +169,15 @@ def compare(
     tried = chosen_recipes(recipes, table.kind, goal)
     folds, repeats, notes = chosen_folds(table, folds, repeats)
     parts = split(table.targets, table.groups, folds=folds, repeats=repeats, seed=seed)
-    about_trials = (goal, budget, settings, ready)
+    about_trials = (goal, budget, settings, ready, TREES)
     plan = Plan(
         goal,
         budget,
         settings,
         make_net,
         ready,
-        key_of(table, parts, make_net, *about_trials),
-        keeps=1,
+        key=key_of(table, parts, make_net, *about_trials),
+        trees=TREES,
     )
     rows: tuple[Recipe | None, ...] = (*tried, None)
     todo = [Job(recipe, fold) for fold in parts for recipe in rows]

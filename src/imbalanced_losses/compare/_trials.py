@@ -19,7 +19,7 @@ from imbalanced_losses._training.fit import FitSettings, fit
 from imbalanced_losses._training.loop import Rows as TrainingRows
 from imbalanced_losses._training.loop import Task, rank_of, shift_of
 from imbalanced_losses._training.rows import Scaler
-from imbalanced_losses.compare._boosting import boost
+from imbalanced_losses.compare._boosting import TREES, boost
 from imbalanced_losses.compare._features import ToNumbers
 from imbalanced_losses.compare._folds import Fold, Rows
 from imbalanced_losses.compare._model import Factory
@@ -40,6 +40,7 @@ class Plan:
         ready: Whether the features are numbers of the right scale already.
         key: Of the data, the folds, all of this and the code.
         keeps: Repeats of which the logits are kept.
+        trees: Of gradient boosting, for each of its settings.
     """
 
     goal: Goal
@@ -49,6 +50,7 @@ class Plan:
     ready: bool = False
     key: str = ""
     keeps: int = 1
+    trees: int = TREES
 
 
 class Job(NamedTuple):
@@ -207,7 +209,7 @@ def _train(table: Table, rows: Prepared, job: Job, plan: Plan) -> Trial:
     seed = int(np.random.SeedSequence((plan.settings.seed, *job.fold[:2])).generate_state(1)[0])
     rate = math.nan
     if job.recipe is None:
-        logits, validation_logits, decided = _boosted(rows, judge, seed)
+        logits, validation_logits, decided = _boosted(rows, judge, plan.trees, seed)
         undone = logits
     else:
         fitted = fit(
@@ -240,7 +242,7 @@ def _train(table: Table, rows: Prepared, job: Job, plan: Plan) -> Trial:
     )
 
 
-def _boosted(rows: Prepared, judge: Judge, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+def _boosted(rows: Prepared, judge: Judge, trees: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """Logits of the test and validation rows, and those of the test rows that decide."""
     settings = FitSettings()
     # Judged as the nets are, and where decisions are judged with one that is adjusted.
@@ -260,7 +262,7 @@ def _boosted(rows: Prepared, judge: Judge, seed: int) -> tuple[Tensor, Tensor, T
 
     y = rows.y[:, 0] if rows.problem.kind == "binary" else rows.y
     x, x_val, x_test = (part.flatten(1).numpy() for part in (rows.x, rows.x_val, rows.x_test))
-    boosted = boost(x, y.numpy(), x_val, value, seed=seed)
+    boosted = boost(x, y.numpy(), x_val, value, trees=trees, seed=seed)
     logits, validation = (torch.from_numpy(boosted.logits(part)) for part in (x_test, x_val))
     return logits, validation, logits - shift_of(task, validation)
 
