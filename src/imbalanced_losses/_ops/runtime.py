@@ -37,7 +37,7 @@ def readable(tensor: Tensor) -> bool:
 
 def is_plain(tensor: Tensor) -> bool:
     """Whether this is an eager tensor: no compiler and no `torch.func` transform at work."""
-    return not is_compiling() and not is_transformed(tensor)
+    return not (is_compiling() or _is_wrapped(tensor))
 
 
 def is_transformed(tensor: Tensor) -> bool:
@@ -45,10 +45,13 @@ def is_transformed(tensor: Tensor) -> bool:
 
     So are the batched gradients of `torch.autograd.grad`, which run on an older vmap.
     """
-    return not is_compiling() and (
-        torch._C._functorch.is_functorch_wrapped_tensor(tensor)
-        or torch._C._functorch.is_legacy_batchedtensor(tensor)
-    )
+    return not is_compiling() and _is_wrapped(tensor)
+
+
+def _is_wrapped(tensor: Tensor) -> bool:
+    return torch._C._functorch.is_functorch_wrapped_tensor(
+        tensor
+    ) or torch._C._functorch.is_legacy_batchedtensor(tensor)
 
 
 def is_followed(tensor: Tensor) -> bool:

@@ -162,10 +162,12 @@ def _labels(
 
 
 def _binary_labels(targets: Tensor, ignore_index: int) -> Tensor:
-    positive = targets == 1
     if targets.dtype == torch.bool:
-        return positive.view(torch.int8)
-    ignored = targets == ignore_index
+        return targets.view(torch.int8)
+    is_whole = not targets.is_floating_point() and ignore_index not in (0, 1)
+    if is_whole and _checks.seen_within(targets, 0, 1):
+        return targets.to(torch.int8)
+    ignored, positive = targets == ignore_index, targets == 1
     _checks.holds(
         ignored | positive | (targets == 0),
         targets,

@@ -26,7 +26,8 @@ class Selection(NamedTuple):
         """What these rows have of the pool's `values` `[M]`: `[C, K]`, or `[M]` where K = M."""
         if self.cells is None:
             return values
-        return values.index_select(0, self.cells % max(len(values), 1)).view_as(self.inside)
+        rows = self.cells if len(self.inside) == 1 else self.cells % max(len(values), 1)
+        return values.index_select(0, rows).view_as(self.inside)
 
     def slope(self, values: Tensor) -> Tensor:
         """A slope of `values` `[C, K]`, 0 outside, in the scores of these rows and 0 in others.
@@ -64,6 +65,9 @@ def select(pool: Pool, member: Tensor, *, above: int = 0) -> Selection:
     if not readable(pool.scores) or member.numel() <= above:
         return Selection(pool, pool.scores, member)
     found = member.reshape(-1).nonzero().squeeze(1)  # class by class
+    if len(member) == 1:  # without padding, which takes a dozen operations
+        scores = pool.scores.reshape(-1).index_select(0, found).unsqueeze(0)
+        return Selection(pool, scores, member.new_ones(scores.shape), found)
     count = row_counts(member)
     place = torch.arange(int(count.max()))
     inside = place < count

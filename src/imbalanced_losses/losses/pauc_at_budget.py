@@ -186,7 +186,7 @@ def _mean_of_knots(steps: Tensor) -> Tensor:
 def _pairwise(
     pool: Pool, numerator: Selection, band: Selection, tau: Tensor, usable: Tensor
 ) -> tuple[Tensor, PerClass]:
-    """Means over the band j of sigma((s_i - s_j) / tau), `[C, K]`, and 1 - their mean over i."""
+    """Means over the band j of sigma((s_j - s_i) / tau), `[C, K]`, and their mean over i."""
     inside = band.inside.to(pool.scores.dtype)
     size = inside.sum(1, keepdim=True)
     some = size.squeeze(1) > 0
@@ -200,7 +200,7 @@ def _pairwise(
     if pool.wants_slope:
         by_numerator, by_band = pull((shares / size).unsqueeze(1))
         slope = band.add_to_(numerator.slope(by_numerator), by_band)
-    return 1 - missed, PerClass(loss, valid, slope)
+    return missed, PerClass(loss, valid, slope)
 
 
 def _variance(terms: Tensor, member: Tensor) -> Tensor:
