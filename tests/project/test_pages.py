@@ -12,11 +12,15 @@ import pytest
 from pytest_examples import CodeExample, EvalExample, find_examples
 from pytest_examples.run_code import InsertPrintStatements
 from test_project import PROJECT
+from typer.main import get_command
+
+from imbalanced_losses.compare.cli import app
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 LINE_LENGTH = 88
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)")
+FENCE = re.compile(r"^ *```.*?^ *```", re.DOTALL | re.MULTILINE)
 NUMBER = re.compile(r"\d+(?:\.(\d+))?")
 SHELL = re.compile(r"^ *```(?:bash|sh|console)\b.*?\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 
@@ -129,7 +133,7 @@ def test_a_fence_of_python_is_one_that_runs(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_links_of_a_page_lead_somewhere(page: Path) -> None:
-    for link in LINK.findall(page.read_text(encoding="utf-8")):
+    for link in LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
         assert (page.parent / link).exists(), link
 
 
@@ -154,6 +158,10 @@ def is_known(command: str) -> bool:
     if program == "pip":
         extras = ",".join(re.findall(r"\.\[([\w,]+)\]", command))
         return set(extras.split(",")) - {""} <= set(PROJECT["optional-dependencies"])
+    if program == "imbalanced-losses":
+        known = get_command(app).commands.get(words[0])
+        options = {word.split("=")[0] for word in words if word.startswith("-")}
+        return known is not None and options <= {o for p in known.params for o in p.opts}
     files = [ROOT / word for word in words if "/" in word]
     if not all(file.exists() for file in files):
         return False
@@ -170,6 +178,9 @@ def test_a_command_that_a_page_shows_exists(page: str, command: str) -> None:
 
 def test_a_command_that_does_not_exist_is_found() -> None:
     assert is_known("make demo")
+    assert is_known("imbalanced-losses compare data.csv --target fraud --budget 0.005")
+    assert not is_known("imbalanced-losses compare data.csv --tea 3")
+    assert not is_known("imbalanced-losses brew data.csv")
     for command in ("make tea", 'pip install -e ".[tea]"', "python examples/tea.py", "tea --hot"):
         assert not is_known(command)
     assert is_known("python examples/binary_rare_positives.py --epochs 3")
