@@ -39,7 +39,7 @@ def no_help(study: Study) -> Iterator[str]:
             if arm not in helped
         ]
         if rows:
-            yield from (f"{cells.capital(cells.WORDS[name])}:", "")
+            yield from (f"{cells.capital(study.words[name])}:", "")
             yield from table(["arm", *(GOALS[goal].words for goal in tables)], rows)
 
 
@@ -49,7 +49,7 @@ def peers(study: Study) -> Iterator[str]:
     for goal in study.goals:
         for model in study.models:
             own = set_gains(study.peers, fold_gains(study.peers, goal, (model,)))
-            for arm, row in over_sets(own[own["arm"].isin(list(PEERS))]).iterrows():
+            for arm, row in over_sets(own[own["arm"].isin(list(PEERS))]).to_dict("index").items():
                 figures = (f"{row['sets']:.0f}", cells.interval(row), cells.count(row))
                 name = (GOALS[goal].words, MODELS[model], f"`{arm}`")
                 rows.append([*name, *figures, cells.worse(row)])
@@ -84,7 +84,7 @@ def _boosting_row(study: Study, goal: str, model: str, arm: str) -> list[list[st
     own = own[own["counts"] & (own["kind"] == "binary")]
     if own.empty:
         return []
-    row = over_sets(own).iloc[0]
+    row = over_sets(own).to_dict("records")[0]
     frame = study.frame[study.frame["set"].isin(own["set"])]
     means = [
         frame[(frame["model"] == m) & (frame["arm"] == a)].groupby("set")[goal].mean().mean()
@@ -111,7 +111,7 @@ def multiclass(study: Study) -> Iterator[str]:
         if not found:
             continue
         arms = next(iter(found.values())).sort_values("mean", ascending=False).index
-        yield from (f"{cells.capital(cells.WORDS[name])}:", "")
+        yield from (f"{cells.capital(study.words[name])}:", "")
         rows = [
             [f"`{arm}`", *(cells.mean(part, arm, counted=True) for part in found.values())]
             for arm in arms
@@ -127,8 +127,8 @@ def uncounted(study: Study, advised: Advice) -> Iterator[str]:
             own = study.by_set(goal, CLASSES[name])
             own = own[~own["counts"] & (own["kind"] == "binary") & (own["arm"] == entry["recipe"])]
             if len(own):
-                row = over_sets(own).iloc[0]
-                words = (GOALS[goal].words, cells.WORDS[name], f"`{entry['recipe']}`")
+                row = over_sets(own).to_dict("records")[0]
+                words = (GOALS[goal].words, study.words[name], f"`{entry['recipe']}`")
                 figures = (f"{row['sets']:.0f}", cells.interval(row), cells.count(row))
                 rows.append([*words, *figures, cells.worse(row)])
     if rows:

@@ -44,7 +44,7 @@ def clears(figures: Mapping[str, Any]) -> bool:
     It gains in the mean; Wilcoxon's test over sets, adjusted for all recipes that are reported, has
     p < .01; and on no set is it worse by that set's corrected interval.
     """
-    return figures["mean"] > 0 and figures["p_holm"] < LEVEL and figures["worse"] == 0
+    return bool(figures["mean"] > 0 and figures["p_holm"] < LEVEL and figures["worse"] == 0)
 
 
 def advice(study: Study) -> Advice:
@@ -61,7 +61,7 @@ def advice(study: Study) -> Advice:
             if tables["choose"].empty and tables["report"].empty:
                 continue
             recipe = choose_recipe(tables["choose"])
-            entry = {"recipe": recipe, "clears": False, "use": REFERENCE}
+            entry: dict[str, Any] = {"recipe": recipe, "clears": False, "use": REFERENCE}
             if recipe != REFERENCE:
                 entry |= {half: _figures(table, recipe) for half, table in tables.items()}
             found.setdefault(goal, {})[name] = entry
@@ -84,7 +84,7 @@ def _figures(table: pd.DataFrame, arm: str) -> dict[str, Any]:
     """An arm's row in plain numbers; empty where the half lacks it."""
     if arm not in table.index:
         return {}
-    row = table.loc[arm]
+    row: dict[Any, Any] = table.to_dict("index")[arm]
     whole = {"sets", "families", "won", "lost", "tied", "worse", "worse_holm"}
     names = (*FIGURES, "p", "p_families")
     return {name: int(row[name]) if name in whole else float(row[name]) for name in names}

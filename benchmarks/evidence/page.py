@@ -18,8 +18,8 @@ FILE = "EVIDENCE.md"
 def write(folder: Path, study: Study, advised: Advice, drawn: Mapping[str, Sequence[Path]]) -> Path:
     """Write the page of these results and pictures; returns its path."""
     sections = (
-        opening(advised),
-        _advice(advised),
+        opening(study, advised),
+        _advice(study, advised),
         _every_arm(study, folder, drawn),
         apart.no_help(study),
         apart.peers(study),
@@ -35,17 +35,17 @@ def write(folder: Path, study: Study, advised: Advice, drawn: Mapping[str, Seque
     return path
 
 
-def opening(advised: Advice) -> Iterator[str]:
+def opening(study: Study, advised: Advice) -> Iterator[str]:
     """A line for each goal: what to use, by how much it gained, and on how many sets."""
     yield from ("# Which loss helps, and by how much", "", prose.OPENING, "")
     for goal, by_class in advised.items():
-        yield f"- **{cells.capital(GOALS[goal].words)}.** " + " ".join(_sentences(by_class))
+        yield f"- **{cells.capital(GOALS[goal].words)}.** " + " ".join(_sentences(study, by_class))
 
 
-def _sentences(by_class: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def _sentences(study: Study, by_class: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     kept = []
     for name, entry in by_class.items():
-        words = cells.WORDS[name]
+        words = study.words[name]
         if entry["clears"]:
             yield f"{cells.capital(words)}: `{entry['recipe']}` {cells.gain(entry['report'])}."
         else:
@@ -54,14 +54,14 @@ def _sentences(by_class: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         yield f"{cells.capital(', '.join(kept))}: `{REFERENCE}`."
 
 
-def _advice(advised: Advice) -> Iterator[str]:
+def _advice(study: Study, advised: Advice) -> Iterator[str]:
     yield from heading("What was chosen, and whether it holds", prose.BAR)
     columns = ["goal", "models", "recipe", "gain when chosen", "gain when judged"]
     columns += ["won-lost-tied", "worse", "p, Holm", "p over families", "clears the bar"]
     rows = []
     for goal, by_class in advised.items():
         for name, entry in by_class.items():
-            row = [GOALS[goal].words, cells.WORDS[name], f"`{entry['recipe']}`"]
+            row = [GOALS[goal].words, study.words[name], f"`{entry['recipe']}`"]
             choose, report = entry.get("choose"), entry.get("report")
             row.append(cells.interval(choose) if choose else "-")
             if report:
@@ -83,13 +83,14 @@ def _every_arm(study: Study, folder: Path, drawn: Mapping[str, Sequence[Path]]) 
         for name, models in CLASSES.items():
             parts = {half: study.over(goal, models, half) for half in ("all", "choose", "report")}
             if len(parts["all"]):
-                yield f"<details><summary>{cells.capital(cells.WORDS[name])}</summary>"
+                yield f"<details><summary>{cells.capital(study.words[name])}</summary>"
                 yield from ("", *_arms(parts), "</details>", "")
 
 
 def _arms(parts: Mapping[str, pd.DataFrame]) -> list[str]:
     columns = ["arm", "gain", "to choose on", "to report on", "won-lost-tied"]
     columns += ["better", "worse", "p, Holm", "rank"]
+    ordered = parts["all"].sort_values("mean", ascending=False).to_dict("index")
     rows = [
         [
             f"`{arm}`",
@@ -101,7 +102,7 @@ def _arms(parts: Mapping[str, pd.DataFrame]) -> list[str]:
             cells.p_value(row["p_holm"]),
             cells.rank(row["rank"]),
         ]
-        for arm, row in parts["all"].sort_values("mean", ascending=False).iterrows()
+        for arm, row in ordered.items()
     ]
     return table(columns, rows)
 
@@ -130,7 +131,11 @@ def _method(study: Study) -> Iterator[str]:
     for model in study.models:
         rates = sorted(frame.loc[frame["model"] == model, "lr"].unique())
         words = ", ".join(f"{rate:g}" for rate in rates)
-        yield f"- **{cells.capital(MODELS[model])}.** Learning rates {words}. {prose.TUNED}"
+        sets = counted.index.isin(frame.loc[frame["model"] == model, "set"]).sum()
+        yield (
+            f"- **{cells.capital(MODELS[model])}.** {sets} of these sets. Learning rates {words}; "
+            f"{prose.TUNED}"
+        )
     yield from (f"- {line}" for line in prose.METHOD)
 
 

@@ -168,7 +168,7 @@ def _network(inputs: int, hidden: Sequence[int]) -> nn.Sequential:
 
 def _descend(optimizer: Any, loss: Tensor) -> None:
     optimizer.zero_grad()
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
 
 
@@ -178,7 +178,7 @@ def _dual_batches(y: Tensor, size: int, rate: float) -> Iterator[Tensor]:
     size = min(size, int((y == 0).sum()))
     drawn = sampler(None, size, labels=y.numpy(), sampling_rate=rate)
     while True:
-        yield from torch.as_tensor(np.array(list(drawn))).split(size)
+        yield from torch.split(torch.as_tensor(np.array(list(drawn))), size)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ What gains is blue, what loses is red, and what could be either is grey.
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -20,7 +21,7 @@ from matplotlib.figure import Figure
 from benchmarks.evidence.statistics import REFERENCE, critical_difference, friedman
 
 GAIN, LOSS, REST = "#1f77b4", "#d62728", "#8c8c8c"
-STYLE = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "evidence",
     "font.size": 9,
@@ -50,9 +51,9 @@ def draw_gains(path: Path, goal: str, tables: Mapping[str, pd.DataFrame]) -> Pat
         limit = _limit([table[["low", "high"]].to_numpy() for table in tables.values()])
         for axes, (model, table) in zip(panels[0], tables.items(), strict=True):
             axes.set_title(model)
+            rows: dict[Any, Any] = table.to_dict("index")
             for place, arm in enumerate(arms):
-                if arm in table.index:
-                    row = table.loc[arm]
+                if row := rows.get(arm):
                     _interval(axes, place, row["mean"], row["low"], row["high"], limit)
                     count = f"{row['won']:.0f}-{row['lost']:.0f}"
                     axes.text(1.02, place, count, transform=axes.get_yaxis_transform(), **_SMALL)
@@ -64,9 +65,7 @@ def draw_gains(path: Path, goal: str, tables: Mapping[str, pd.DataFrame]) -> Pat
         return _save(figure, path)
 
 
-def draw_sets(
-    path: Path, goal: str, tables: Mapping[str, pd.DataFrame], over: str = REFERENCE
-) -> Path:
+def draw_sets(path: Path, goal: str, tables: Mapping[str, pd.DataFrame]) -> Path:
     """Gains of one arm set by set, a panel for each of the tables of `set_gains`."""
     longest = max(len(table) for table in tables.values())
     limit = _limit([table[["low", "high"]].to_numpy() for table in tables.values()])
@@ -81,12 +80,11 @@ def draw_sets(
         )
         for axes, (title, table) in zip(panels[0], tables.items(), strict=True):
             ordered = table.sort_values("mean", ascending=False)
-            for place, row in enumerate(ordered.itertuples()):
-                _interval(axes, place, row.mean, row.low, row.high, limit)
-            labels = [
-                f"{row.set}{'' if row.half == 'report' else ' *'}" for row in ordered.itertuples()
-            ]
-            axes.set_yticks(range(len(ordered)), labels, fontsize=7)
+            rows: list[dict[Any, Any]] = ordered.to_dict("records")
+            for place, row in enumerate(rows):
+                _interval(axes, place, row["mean"], row["low"], row["high"], limit)
+            labels = [row["set"] + (" *" if row["half"] == "choose" else "") for row in rows]
+            axes.set_yticks(range(len(rows)), labels, fontsize=7)
             axes.set_ylim(longest - 0.4, -0.6)
             axes.set_title(title)
             _zero(axes, limit)
@@ -144,7 +142,7 @@ def _in_order(tables: Mapping[str, pd.DataFrame]) -> list[str]:
     return list(mean.sort_values(ascending=False).index)
 
 
-def _limit(intervals: list[np.ndarray]) -> float:
+def _limit(intervals: list[Any]) -> float:
     """Where the axis ends: a few wide intervals must not make the others points."""
     ends = np.abs(np.concatenate([part.reshape(-1) for part in intervals]))
     ends = ends[np.isfinite(ends)]

@@ -55,7 +55,7 @@ FOLDS = """\
 Equal rows, and words of one sentence, stay in one fold. A quarter of a fold's training rows
 validates; test rows are looked at once."""
 
-TUNED = "For every arm and fold the validation rows choose rate and checkpoint, anew for each goal."
+TUNED = "for every arm and fold the validation rows choose rate and checkpoint, anew for each goal."
 
 METHOD = (
     "**Training.** AdamW with a cosine; all arms of a fold have the same steps, and the same "

@@ -70,9 +70,9 @@ GOALS = {
 CLASSES = {"linear": ("linear",), "small": ("mlp4",), "flexible": ("mlp32", "mlp128")}
 MODELS = {
     "linear": "linear",
-    "mlp4": "4 hidden units",
-    "mlp32": "32 hidden units",
-    "mlp128": "128-128 hidden units",
+    "mlp4": "4 units",
+    "mlp32": "32 units",
+    "mlp128": "128-128 units",
 }
 
 
@@ -134,8 +134,8 @@ def set_gains(frame: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
             if len(found) == 0:
                 continue
             mean, low, high, p = float(found.mean()), np.nan, np.nan, np.nan
-            if len(found) > 1 and folds[name] > 1:
-                mean, low, high, p = corrected_interval(found, test_share=1 / folds[name])
+            if len(found) > 1 and folds[str(name)] > 1:
+                mean, low, high, p = corrected_interval(found, test_share=1 / folds[str(name)])
             rows.append((name, family(str(name)), arm, len(found), mean, low, high, p))
     columns = ["set", "family", "arm", "folds", "mean", "low", "high", "p"]
     return pd.DataFrame(rows, columns=columns).join(about, on="set")
@@ -186,11 +186,20 @@ def over_sets(by_set: pd.DataFrame) -> pd.DataFrame:
 
 
 def wilcoxon(gains: np.ndarray) -> float:
-    """Two-sided p of "gains are as often below zero as above"; ties count half for each side."""
-    rounded = np.where(np.abs(gains) <= TIE, 0, gains)
-    if not rounded.any():
-        return 1.0
-    return float(stats.wilcoxon(rounded, zero_method="zsplit").pvalue)
+    """Two-sided p of the signed-rank test, exact; half of a tie's rank counts for each side.
+
+    All signs are alike likely where nothing differs. Scipy forms that distribution only where there
+    are no ties, and draws or lists signs elsewhere: 100 times slower, which 10,000 tests feel.
+    """
+    gains = np.where(np.abs(gains) <= TIE, 0, gains)
+    doubled = np.rint(2 * stats.rankdata(np.abs(gains))).astype(int)  # whole, also for equal gains
+    free = doubled[gains != 0]
+    ways = np.ones(1)
+    for rank in free:
+        ways = np.append(ways, np.zeros(rank)) + np.append(np.zeros(rank), ways)
+    positive = doubled[gains > 0].sum()
+    low, high = ways[: positive + 1].sum(), ways[positive:].sum()
+    return float(min(1, 2 * min(low, high) / ways.sum()))
 
 
 def family_interval(
@@ -245,6 +254,7 @@ class Study:
         frame: All rows but those of other libraries.
         peers: The rows of other libraries, and of the reference.
         models: The neural ones that were measured, from small to large.
+        words: What a reader calls each class of models, of those that were measured.
     """
 
     def __init__(self, frame: pd.DataFrame) -> None:
@@ -255,6 +265,10 @@ class Study:
         self.peers = frame[is_peer | (frame["arm"] == REFERENCE)]
         there = set(frame.loc[frame["arm"] == REFERENCE, "model"])
         self.models = [name for name in MODELS if name in there]
+        self.words = {
+            name: " and ".join(MODELS[model] for model in models if model in there)
+            for name, models in CLASSES.items()
+        }
         self._by_set: dict[tuple[str, tuple[str, ...]], pd.DataFrame] = {}
         self._over: dict[tuple[str, tuple[str, ...], str], pd.DataFrame] = {}
 

@@ -58,9 +58,7 @@ def test_the_page_opens_with_what_to_use_for_each_goal(written: Path) -> None:
     opening, *sections = (written / "EVIDENCE.md").read_text().split("\n## ")
     assert len(opening.splitlines()) <= 15
     line = next(line for line in opening.splitlines() if line.startswith("- **Average precision"))
-    assert re.search(
-        r"Linear models: `good` \+0\.03\d\d \[\+0\.0\d+, \+0\.0\d+\], 12 won, 0 lost", line
-    )
+    assert re.search(r"Linear: `good` \+0\.03\d\d \[\+0\.0\d+, \+0\.0\d+\], 12 won, 0 lost", line)
     assert f"`{ADJUSTED}`" in next(
         x for x in opening.splitlines() if "Balanced accuracy of the" in x
     )
@@ -259,6 +257,6 @@ def test_a_report_is_made_without_boosting_and_peers(tmp_path: Path) -> None:
     frame.to_csv(tmp_path / run.FILE, index=False)
     tables.main(Namespace(output=tmp_path))
     text = (tmp_path / "EVIDENCE.md").read_text()
-    assert "- **Log-loss.** Linear models: `prior_bias`." in text
+    assert "- **Log-loss.** Linear: `prior_bias`." in text
     assert "Gradient boosting" not in text
     assert "Other libraries" not in text

@@ -90,9 +90,24 @@ def test_equal_results_are_ties_and_no_evidence():
     assert (row["mean"], row["better"], row["worse"]) == (0, 0, 0)
 
 
-def test_a_tie_speaks_for_both_sides():
-    gains = np.arange(1, 13) / 100
-    assert wilcoxon(gains) < wilcoxon(np.append(gains, [0, 0, 0, 1e-12])) < 0.05
+def test_the_signed_rank_test_is_scipys_where_scipy_is_exact():
+    generator = np.random.default_rng(0)
+    for rows in (1, 5, 20, 53):
+        gains = generator.normal(0.3, 1, rows)
+        expected = stats.wilcoxon(gains, method="exact").pvalue
+        assert wilcoxon(gains) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_signed_rank_test_counts_all_signs_where_gains_are_equal_or_zero():
+    gains = np.array([0.1, 0.1, 0.2, -0.1, 0.3, 0, 0.2, 1e-12])
+    signs = np.array(list(product([-1, 1], repeat=6)))
+    size = np.abs(np.where(np.abs(gains) < 1e-9, 0, gains))
+    ranks_of = stats.rankdata(size)[size > 0]
+    sums = (signs > 0) @ ranks_of
+    own = ranks_of[gains[size > 0] > 0].sum()
+    expected = 2 * min((sums <= own).mean(), (sums >= own).mean())
+    assert wilcoxon(gains) == pytest.approx(min(1, expected))
+    assert wilcoxon(np.zeros(4)) == 1
 
 
 def test_the_interval_draws_whole_families():
