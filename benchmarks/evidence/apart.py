@@ -5,20 +5,24 @@ from collections.abc import Iterator
 from benchmarks.evidence import cells, prose
 from benchmarks.evidence.choice import Advice
 from benchmarks.evidence.statistics import (
+    ADJUSTED,
     BOOSTING,
     CLASSES,
     GOALS,
     MODELS,
     PEERS,
     REFERENCE,
-    Study,
     beside_boosting,
+    counted,
     fold_gains,
     over_sets,
     set_gains,
 )
+from benchmarks.evidence.study import Study
 from benchmarks.page import heading, table
 
+# What class weights are paid with.
+WEIGHTS, COSTS = "class_weights", ("average_precision", "log_loss")
 RANKING = ("average_precision", "partial_auc_0.01")
 
 
@@ -41,6 +45,34 @@ def no_help(study: Study) -> Iterator[str]:
         if rows:
             yield from (f"{cells.capital(study.words[name])}:", "")
             yield from table(["arm", *(GOALS[goal].words for goal in tables)], rows)
+
+
+def decision(study: Study) -> Iterator[str]:
+    """Class weights beside the adjusted decision of the reference, and what each costs."""
+    rows = []
+    for name, models in CLASSES.items():
+        gains = fold_gains(study.frame, "balanced_accuracy", models)
+        if not {ADJUSTED, WEIGHTS} <= set(gains):
+            continue
+        ahead = (gains[ADJUSTED] - gains[WEIGHTS]).dropna().to_frame("ahead")
+        for half in ("choose", "report", "all"):
+            found = [study.over("balanced_accuracy", models, half)]
+            found += [study.over(goal, models, half) for goal in COSTS if goal in study.goals]
+            between = over_sets(counted(set_gains(study.frame, ahead), half))
+            if len(between) and all(WEIGHTS in table.index for table in found):
+                row = between.to_dict("records")[0]
+                own = [cells.emphasised(table, WEIGHTS) for table in found]
+                adjusted = cells.emphasised(found[0], ADJUSTED)
+                words = (study.words[name], half, f"{row['sets']:.0f}")
+                rows.append(
+                    [*words, adjusted, own[0], cells.interval(row), cells.count(row), *own[1:]]
+                )
+    if rows:
+        yield from heading("Change the loss or the decision?", prose.DECISION)
+        columns = ["models", "sets", "number", "adjusted decision", "class weights", "difference"]
+        columns += ["won-lost-tied"]
+        columns += [f"weights: {GOALS[goal].words}" for goal in COSTS if goal in study.goals]
+        yield from table(columns, rows, texts=2)
 
 
 def peers(study: Study) -> Iterator[str]:

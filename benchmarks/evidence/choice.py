@@ -7,7 +7,8 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
-from benchmarks.evidence.statistics import CLASSES, REFERENCE, Study
+from benchmarks.evidence.statistics import ADJUSTED, CLASSES, REFERENCE
+from benchmarks.evidence.study import Study
 from imbalanced_losses._paired import holm
 
 FILE = "advice.json"
@@ -64,6 +65,10 @@ def advice(study: Study) -> Advice:
             entry: dict[str, Any] = {"recipe": recipe, "clears": False, "use": REFERENCE}
             if recipe != REFERENCE:
                 entry |= {half: _figures(table, recipe) for half, table in tables.items()}
+            if all(ADJUSTED in table.index for table in tables.values()):
+                # Whatever recipe was chosen: this one leaves the scores alone.
+                adjusted = {half: _figures(table, ADJUSTED) for half, table in tables.items()}
+                entry["adjusted_decision"] = adjusted
             found.setdefault(goal, {})[name] = entry
     tested = [e for by_class in found.values() for e in by_class.values() if e.get("report")]
     for entry, p in zip(tested, holm([e["report"]["p"] for e in tested]), strict=True):

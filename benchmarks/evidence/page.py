@@ -9,7 +9,8 @@ import pandas as pd
 from benchmarks.evidence import apart, cells, prose
 from benchmarks.evidence.choice import Advice
 from benchmarks.evidence.sets import family
-from benchmarks.evidence.statistics import CLASSES, GOALS, MODELS, REFERENCE, Study
+from benchmarks.evidence.statistics import ADJUSTED, CLASSES, GOALS, MODELS, REFERENCE
+from benchmarks.evidence.study import Study
 from benchmarks.page import heading, table
 
 FILE = "EVIDENCE.md"
@@ -21,6 +22,7 @@ def write(folder: Path, study: Study, advised: Advice, drawn: Mapping[str, Seque
         opening(study, advised),
         _advice(study, advised),
         _every_arm(study, folder, drawn),
+        apart.decision(study),
         apart.no_help(study),
         apart.peers(study),
         apart.boosting(study, advised),
@@ -39,7 +41,8 @@ def opening(study: Study, advised: Advice) -> Iterator[str]:
     """A line for each goal: what to use, by how much it gained, and on how many sets."""
     yield from ("# Which loss helps, and by how much", "", prose.OPENING, "")
     for goal, by_class in advised.items():
-        yield f"- **{cells.capital(GOALS[goal].words)}.** " + " ".join(_sentences(study, by_class))
+        sentences = [*_sentences(study, by_class), *_adjusted(study, by_class)]
+        yield f"- **{cells.capital(GOALS[goal].words)}.** {' '.join(sentences)}"
 
 
 def _sentences(study: Study, by_class: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -52,6 +55,17 @@ def _sentences(study: Study, by_class: Mapping[str, Mapping[str, Any]]) -> Itera
             kept.append(words)
     if kept:
         yield f"{cells.capital(', '.join(kept))}: `{REFERENCE}`."
+
+
+def _adjusted(study: Study, by_class: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """What shifting the decision of the reference gives, where another recipe was chosen."""
+    found = [
+        f"{study.words[name]} {cells.gain(entry['adjusted_decision']['report'])}"
+        for name, entry in by_class.items()
+        if "adjusted_decision" in entry and entry["recipe"] != ADJUSTED
+    ]
+    if found:
+        yield f"Adjusting the decision of `{REFERENCE}`, which costs nothing: {'; '.join(found)}."
 
 
 def _advice(study: Study, advised: Advice) -> Iterator[str]:

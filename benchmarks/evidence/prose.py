@@ -22,6 +22,13 @@ sets: blue gains, red loses, grey could be either. *Better* and *worse* are sets
 interval. Ranks: 1 is best, and a line joins arms that Nemenyi's test does not tell apart.
 `figures.csv` has every figure for every model and both halves."""
 
+DECISION = f"""\
+Balanced accuracy can be had from the loss (`class_weights`) or from the decision of `{REFERENCE}`
+alone, argmax(z - tau log prior) with tau by validation rows. Gains over the plain decision of
+`{REFERENCE}`; the difference is that of the adjusted decision minus class weights, on the same
+folds. Adjusting costs nothing in average precision and log-loss; class weights cost what the last
+columns say."""
+
 NO_HELP = """\
 Arms whose gain over families is not above zero with all of its interval, in either ranking goal,
 worst first, with what they cost in log-loss. An interval wholly below zero is in bold."""

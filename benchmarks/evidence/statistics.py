@@ -141,6 +141,12 @@ def set_gains(frame: pd.DataFrame, gains: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).join(about, on="set")
 
 
+def counted(by_set: pd.DataFrame, half: str = "all") -> pd.DataFrame:
+    """The rows of the binary sets that count, of "choose", "report" or both halves."""
+    found = by_set[by_set["counts"] & (by_set["kind"] == "binary")]
+    return found if half == "all" else found[found["half"] == half]
+
+
 def over_sets(by_set: pd.DataFrame) -> pd.DataFrame:
     """A row per arm, from the rows of `set_gains` of the sets that shall speak.
 
@@ -245,57 +251,6 @@ def critical_difference(arms: int, sets: int) -> float:
     """Mean ranks that differ by more are different at 5 % (Nemenyi; Demsar, JMLR 7, 2006)."""
     quantile = stats.studentized_range.ppf(1 - LEVEL, arms, np.inf) / np.sqrt(2)
     return float(quantile * np.sqrt(arms * (arms + 1) / (6 * sets)))
-
-
-class Study:
-    """The rows of the study, and its tables, each made once.
-
-    Attributes:
-        frame: All rows but those of other libraries.
-        peers: The rows of other libraries, and of the reference.
-        models: The neural ones that were measured, from small to large.
-        words: What a reader calls each class of models, of those that were measured.
-    """
-
-    def __init__(self, frame: pd.DataFrame) -> None:
-        # Boosting and peers may have seen sets that the networks did not.
-        frame = frame[frame["set"].isin(frame.loc[frame["arm"] == REFERENCE, "set"])]
-        is_peer = frame["arm"].isin(list(PEERS))
-        self.frame = frame[~is_peer]
-        self.peers = frame[is_peer | (frame["arm"] == REFERENCE)]
-        there = set(frame.loc[frame["arm"] == REFERENCE, "model"])
-        self.models = [name for name in MODELS if name in there]
-        self.words = {
-            name: " and ".join(MODELS[model] for model in models if model in there)
-            for name, models in CLASSES.items()
-        }
-        self._by_set: dict[tuple[str, tuple[str, ...]], pd.DataFrame] = {}
-        self._over: dict[tuple[str, tuple[str, ...], str], pd.DataFrame] = {}
-
-    @property
-    def goals(self) -> list[str]:
-        """The goals that were measured."""
-        return [name for name in GOALS if name in self.frame and self.frame[name].notna().any()]
-
-    def by_set(self, goal: str, models: Sequence[str]) -> pd.DataFrame:
-        """`set_gains` of all sets, the mean over the models."""
-        key = (goal, tuple(models))
-        if key not in self._by_set:
-            self._by_set[key] = set_gains(self.frame, fold_gains(self.frame, goal, models))
-        return self._by_set[key]
-
-    def counted(self, goal: str, models: Sequence[str], half: str = "all") -> pd.DataFrame:
-        """Those of the binary sets that count, of "choose", "report" or both halves."""
-        found = self.by_set(goal, models)
-        found = found[found["counts"] & (found["kind"] == "binary")]
-        return found if half == "all" else found[found["half"] == half]
-
-    def over(self, goal: str, models: Sequence[str], half: str = "all") -> pd.DataFrame:
-        """`over_sets` of the counted sets."""
-        key = (goal, tuple(models), half)
-        if key not in self._over:
-            self._over[key] = over_sets(self.counted(goal, models, half))
-        return self._over[key]
 
 
 def beside_boosting(frame: pd.DataFrame, goal: str, model: str, arm: str) -> pd.DataFrame:

@@ -8,7 +8,8 @@ import pandas as pd
 
 from benchmarks.evidence import boosting, choice, page, peers, pictures
 from benchmarks.evidence.run import FILE as RESULTS
-from benchmarks.evidence.statistics import CLASSES, GOALS, MODELS, REFERENCE, Study, ranks, read
+from benchmarks.evidence.statistics import CLASSES, GOALS, MODELS, REFERENCE, ranks, read
+from benchmarks.evidence.study import Study
 
 FIGURES = "figures.csv"
 PICTURES = "pictures"

@@ -16,7 +16,8 @@ from torch import nn
 from benchmarks.evidence import __main__ as command
 from benchmarks.evidence import boosting, outside, peer_training, peers, pictures, run, tables
 from benchmarks.evidence.sets import Fold, Task
-from benchmarks.evidence.statistics import ADJUSTED, Study, over_sets, ranks
+from benchmarks.evidence.statistics import ADJUSTED, over_sets, ranks
+from benchmarks.evidence.study import Study
 from evidence_rows import made_up
 
 pytestmark = pytest.mark.no_cover
@@ -42,7 +43,7 @@ def a_fold(rows: int = 240) -> Fold:
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a report on three arms, boosting and a peer."""
     folder = tmp_path_factory.mktemp("evidence")
-    gains = {"good": 0.03, "nothing": 0.0, "bad": -0.03}
+    gains = {"good": 0.03, "nothing": 0.0, "bad": -0.03, "class_weights": 0.02}
     frame = made_up({**gains, "libauc_ap": -0.02}, models=("linear", "mlp32"), goals=GOALS)
     frame["balanced_accuracy_adjusted"] = frame["balanced_accuracy"] + 0.1
     is_peer = frame["arm"] == "libauc_ap"
@@ -65,6 +66,7 @@ def test_the_page_opens_with_what_to_use_for_each_goal(written: Path) -> None:
     assert [section.splitlines()[0] for section in sections] == [
         "What was chosen, and whether it holds",
         "Every arm",
+        "Change the loss or the decision?",
         "What did not help",
         "Other libraries",
         "Gradient boosting, the view from outside",
@@ -87,6 +89,15 @@ def test_the_page_says_what_lost_and_how_others_did(written: Path) -> None:
     assert re.search(r"\| average precision \| linear \| `good` \| 24 \|.*\| \+0\.06\d\d \[", text)
     assert "24 binary sets count (25 positives or more, fewer than 10 %), of 8 families; 8" in text
     assert "- **Chosen on** the families abalone, ecoli, kddcup, segment." in text
+
+
+def test_the_page_sets_class_weights_beside_the_adjusted_decision(written: Path) -> None:
+    section = (written / "EVIDENCE.md").read_text().split("## Change the loss")[1].split("\n## ")[0]
+    row = next(line for line in section.splitlines() if line.startswith("| linear | all | 24 |"))
+    adjusted, weights, difference = (float(cell.split("[")[0]) for cell in row.split("|")[4:7])
+    assert (adjusted, weights) == (pytest.approx(0.1), pytest.approx(0.02, abs=0.003))
+    assert difference == pytest.approx(adjusted - weights, abs=2e-4)
+    assert "| 24-0-0 |" in row
 
 
 def test_every_picture_of_the_page_is_there_and_is_drawn_alike_again(

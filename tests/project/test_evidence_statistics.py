@@ -11,7 +11,6 @@ from benchmarks.evidence import choice
 from benchmarks.evidence.statistics import (
     ADJUSTED,
     REFERENCE,
-    Study,
     beside_boosting,
     critical_difference,
     family_interval,
@@ -23,6 +22,7 @@ from benchmarks.evidence.statistics import (
     set_gains,
     wilcoxon,
 )
+from benchmarks.evidence.study import Study
 from evidence_rows import made_up
 from imbalanced_losses._paired import corrected_interval, holm
 
