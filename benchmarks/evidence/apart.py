@@ -12,7 +12,9 @@ from benchmarks.evidence.statistics import (
     MODELS,
     PEERS,
     REFERENCE,
+    WITHDRAWN,
     beside_boosting,
+    beyond_budget,
     counted,
     fold_gains,
     over_sets,
@@ -85,9 +87,10 @@ def peers(study: Study) -> Iterator[str]:
                 figures = (f"{row['sets']:.0f}", cells.interval(row), cells.count(row))
                 name = (GOALS[goal].words, MODELS[model], f"`{arm}`")
                 rows.append([*name, *figures, cells.worse(row)])
-    if not rows:
-        return
     yield from heading("Other libraries", prose.PEERS)
+    if not rows:
+        yield prose.NO_PEERS
+        return
     yield from (f"- `{name}`: {words}" for name, words in PEERS.items())
     yield ""
     columns = ["goal", "model", "arm", "sets", "gain", "won-lost-tied", "worse"]
@@ -125,6 +128,16 @@ def _boosting_row(study: Study, goal: str, model: str, arm: str) -> list[list[st
     figures = [f"{row['sets']:.0f}", *(f"{mean:.3f}" for mean in means), cells.interval(row)]
     counts = [cells.count(row), f"{row['better']:.0f}", cells.worse(row)]
     return [[GOALS[goal].words, MODELS[model], f"`{arm}`", *figures, *counts]]
+
+
+def withdrawn(study: Study) -> Iterator[str]:
+    """What was measured and must not be read."""
+    if WITHDRAWN not in study.frame:
+        return
+    found = beyond_budget(study.frame).to_dict("index").items()
+    yield from heading("Withdrawn: recall at a 1 % alert budget", prose.WITHDRAWN)
+    rows = [[str(model), f"{row['rows']:,}", f"{row['beyond']:.1%}"] for model, row in found]
+    yield from table(["model", "rows", "beyond the budget"], rows)
 
 
 def multiclass(study: Study) -> Iterator[str]:

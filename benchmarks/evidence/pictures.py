@@ -183,7 +183,7 @@ def _zero(axes: Axes, limit: float) -> None:
     axes.set_xlim(-limit * 1.02, limit * 1.02)
     axes.grid(visible=True, axis="x", alpha=0.25, linewidth=0.5)
     axes.tick_params(axis="y", length=0)
-    axes.locator_params(axis="x", nbins=5)
+    axes.locator_params(axis="x", nbins=4)
 
 
 def _save(figure: Figure, path: Path) -> Path:

@@ -40,6 +40,9 @@ counted set with the most positives of each family, up to 6,000 rows. Torchvisio
 not trained: on 4,096 logits their values and gradients equal those of `SigmoidFocalLoss()` to
 rounding. The arm `focal` is that loss without alpha."""
 
+NO_PEERS = """\
+LibAUC's losses are not among these results: `python -m benchmarks.evidence peers` trains them."""
+
 BOOSTING = """\
 Scikit-learn's histogram gradient boosting on the same folds, tuned on the same validation rows. The
 gain is that of the network over boosting: below zero boosting is better. Where the model matters
@@ -51,6 +54,12 @@ tied."""
 
 UNCOUNTED = """\
 Fewer than 25 positives, or 10 % of them and more. They took no part in any choice."""
+
+WITHDRAWN = """\
+The column `recall_at_budget_0.01` of the results is no evidence. It is the share of positives at or
+above the 99 % quantile of the scores, and rows that tie there count in full: a constant score has
+the recall 1, and the validation rows choose such scores. Boosting with few trees ties most. The
+table says which share of the rows has a recall that no alerts on 1 % of the rows can give."""
 
 COMMANDS = """\
 `python -m benchmarks.evidence fit` trains, `boosting` and `peers` add the others, and `report`

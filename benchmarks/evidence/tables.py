@@ -53,7 +53,7 @@ def draw(study: Study, advised: choice.Advice, folder: Path) -> dict[str, list[P
         if gains:
             own.append(pictures.draw_gains(folder / f"gains-{goal}.svg", words, gains))
         ranked = {
-            name: table
+            study.words[name]: table
             for name, models in CLASSES.items()
             if len(table := ranks(study.counted(goal, models))) > 1 and table.shape[1] > 2
         }
@@ -71,4 +71,4 @@ def _chosen_by_set(
     for name, entry in by_class.items():
         if entry["recipe"] != REFERENCE:
             rows = study.counted(goal, CLASSES[name])
-            yield f"{name}: {entry['recipe']}", rows[rows["arm"] == entry["recipe"]]
+            yield f"{study.words[name]}: {entry['recipe']}", rows[rows["arm"] == entry["recipe"]]

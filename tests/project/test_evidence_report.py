@@ -270,4 +270,4 @@ def test_a_report_is_made_without_boosting_and_peers(tmp_path: Path) -> None:
     text = (tmp_path / "EVIDENCE.md").read_text()
     assert "- **Log-loss.** Linear: `prior_bias`." in text
     assert "Gradient boosting" not in text
-    assert "Other libraries" not in text
+    assert "LibAUC's losses are not among these results" in text
