@@ -13,6 +13,7 @@ from torch._dynamo.testing import (
 
 from cases import CASES, assert_same, step
 from imbalanced_losses._pool.memory import Memory
+from imbalanced_losses._pool.rows import finite_rows
 from imbalanced_losses.functional import smooth_ap_loss
 from imbalanced_losses.losses._operator import arguments, measure
 
@@ -149,15 +150,15 @@ def test_the_operator_keeps_the_promises_that_a_compiler_relies_on(
     tau = torch.tensor(0.1)
 
     def given(loss):
-        live = loss.settings.rows(logits, targets, None, None)
+        live, nonfinite = finite_rows(loss.settings.rows(logits, targets, None, None))
         memory = Memory(loss.queue, max_pool_size, loss.draws, True)
-        return loss.statistic, live, memory, tau
+        return loss.statistic, live, nonfinite, memory, tau
 
     torch.library.opcheck(measure, arguments(*given(case.midway()), wants_slope=wants_slope))
     logits[5] = torch.inf
     values, valid, slope, _ = measure(*arguments(*given(other), wants_slope=wants_slope))
-    statistic, live, memory, _ = given(loss)
-    pool = memory.pooled(live)
+    statistic, live, nonfinite, memory, _ = given(loss)
+    pool = memory.pooled(live, nonfinite)
     found = statistic.measured(pool, tau)
     assert_same([values, valid], [found.loss, found.valid])
     assert_same(slope, pool.of_live(found.slope) if wants_slope else torch.empty(3, 0))
@@ -170,8 +171,8 @@ def test_diagnostics_leave_the_operator_in_one_tensor() -> None:
     statistic = replace(loss.statistic, diagnose=True)
     live = loss.settings.rows(*case.batch(), None, None)
     memory = Memory(loss.queue, None, loss.draws, False)
-    given = arguments(statistic, live, memory, torch.tensor(0.1), wants_slope=True)
+    given = arguments(statistic, live, None, memory, torch.tensor(0.1), wants_slope=True)
     torch.library.opcheck(measure, given)
     told = measure(*given)[3]
-    wanted = statistic.measured(memory.pooled(live), torch.tensor(0.1)).diagnostics
+    wanted = statistic.measured(memory.pooled(live, None), torch.tensor(0.1)).diagnostics
     assert_same(told.unbind(), tuple(values.double() for values in wanted))

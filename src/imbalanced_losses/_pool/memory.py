@@ -7,7 +7,7 @@ from torch import Tensor
 
 from imbalanced_losses._pool.pool import Pool, build_pool
 from imbalanced_losses._pool.queue import MemoryQueue
-from imbalanced_losses._pool.rows import Rows, finite_rows
+from imbalanced_losses._pool.rows import Rows
 from imbalanced_losses._pool.subsample import subsample
 
 
@@ -24,12 +24,16 @@ class Memory(NamedTuple):
         rows = self.queue.size + live.weight.shape[0]
         return self.max_pool_size is not None and self.max_pool_size < rows
 
-    def pooled(self, live: Rows, on_subsample: Callable[[Pool], None] | None = None) -> Pool:
-        """The pool of the queue and the live rows, which the queue then takes.
+    def pooled(
+        self,
+        live: Rows,
+        nonfinite: Tensor | None,
+        on_subsample: Callable[[Pool], None] | None = None,
+    ) -> Pool:
+        """The pool of the queue and the live rows of `finite_rows`, which the queue then takes.
 
         A pool that is too large is shown before its subsample is drawn.
         """
-        live, nonfinite = finite_rows(live)
         joined, live_rows = self.queue.join(live), live.weight.shape[0]
         pool = build_pool(joined, live_rows, nonfinite)
         if self.max_pool_size is not None and self.subsamples(live):

@@ -30,9 +30,18 @@ def name_of(kind: type) -> str:
 
 
 def arguments(
-    statistic: Any, live: Rows, memory: Memory, temperature: Tensor, *, wants_slope: bool
+    statistic: Any,
+    live: Rows,
+    nonfinite: Tensor | None,
+    memory: Memory,
+    temperature: Tensor,
+    *,
+    wants_slope: bool,
 ) -> tuple[Any, ...]:
-    """What `measure` takes, for a statistic that is a dataclass of numbers and text."""
+    """What `measure` takes, for a statistic that is a dataclass of numbers and text.
+
+    The live rows are those of `finite_rows`.
+    """
     values = ((field.name, getattr(statistic, field.name)) for field in fields(statistic))
     settings = ", ".join(f"{name!r}: {value!r}" for name, value in values)
     return (
@@ -41,6 +50,7 @@ def arguments(
         temperature,
         live.scores.detach(),
         *live[1:],
+        nonfinite,
         *memory.queue.rows,
         memory.max_pool_size,
         memory.draws,
@@ -62,6 +72,7 @@ def _measure(
     label: Tensor,
     weight: Tensor,
     iid: Tensor,
+    nonfinite: Tensor | None,
     queued_scores: Tensor,
     queued_label: Tensor,
     queued_weight: Tensor,
@@ -77,7 +88,10 @@ def _measure(
     """
     rows = Rows(queued_scores, queued_label, queued_weight, queued_iid)
     queue = MemoryQueue(len(scores), queued_label.shape[1], rows)
-    pool = Memory(queue, max_pool_size, draws, writes).pooled(Rows(scores, label, weight, iid))
+    if nonfinite is not None and not nonfinite.any():
+        nonfinite = None
+    memory = Memory(queue, max_pool_size, draws, writes)
+    pool = memory.pooled(Rows(scores, label, weight, iid), nonfinite)
     found = _statistic(kind, settings).measured(pool._replace(wants_slope=wants_slope), temperature)
     if found.slope is None:
         slope = scores.new_empty(len(scores), 0)

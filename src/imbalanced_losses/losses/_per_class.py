@@ -133,6 +133,7 @@ class Outcome(NamedTuple):
 def outcome_of(
     statistic: Statistic,
     live: Rows,
+    nonfinite: Tensor | None,
     memory: Memory,
     temperature: Tensor,
     reduction: str,
@@ -140,19 +141,20 @@ def outcome_of(
 ) -> tuple[Outcome, Pool | None]:
     """A statistic of the pool, reduced over the valid classes, on the graph of the live scores.
 
-    The pool comes with it, None where a compiler does not see it.
+    The live rows are those of `finite_rows`. The pool comes with the outcome, None where a compiler
+    does not see it.
     """
     source = live.scores
     has_gradient = is_followed(source)
     # Where autograd is to find the slope, the compiler has to see the operations.
     if statistic.forms_slope and calls_operators(source):
-        given = arguments(statistic, live, memory, temperature, wants_slope=has_gradient)
+        given = arguments(statistic, live, nonfinite, memory, temperature, wants_slope=has_gradient)
         loss, valid, slope, told = measure(*given)
         dtypes = [dtype or source.dtype for dtype in statistic.diagnostic_dtypes]
         diagnostics = tuple(map(Tensor.to, told.unbind(), dtypes))
         found = PerClass(loss, valid, slope if has_gradient else None, diagnostics)
         return _reduced(found, source, reduction, None), None
-    pool = memory.pooled(live, on_subsample)
+    pool = memory.pooled(live, nonfinite, on_subsample)
 
     def followed(live_scores: Tensor) -> PerClass:
         joined = pool.with_live(live_scores)._replace(wants_slope=False)

@@ -13,7 +13,7 @@ from imbalanced_losses._ops.runtime import is_compiling, is_in_backward, readabl
 from imbalanced_losses._pool.memory import Memory
 from imbalanced_losses._pool.pool import Pool
 from imbalanced_losses._pool.queue import MemoryQueue, packed_bytes
-from imbalanced_losses._pool.rows import Rows, gather_rows, one_vs_rest
+from imbalanced_losses._pool.rows import Rows, finite_rows, gather_rows, one_vs_rest
 from imbalanced_losses._warn import warn
 from imbalanced_losses.distributed import describe, failing_together, resolve_gather
 from imbalanced_losses.losses._module import Loss, Setting
@@ -97,10 +97,10 @@ def ranking_loss(
         scores=scores,
     )
     temperature = _checks.number("temperature", temperature, above=0)
-    live = settings.rows(logits, targets, iid_mask, sample_weight)
+    live, nonfinite = finite_rows(settings.rows(logits, targets, iid_mask, sample_weight))
     tau = torch.full((), temperature, dtype=live.scores.dtype, device=live.scores.device)
     none = Memory(MemoryQueue(settings.num_classes, 0), None, tau, False)
-    return outcome_of(statistic, live, none, tau, reduction)[0].loss
+    return outcome_of(statistic, live, nonfinite, none, tau, reduction)[0].loss
 
 
 class RankingLoss(Loss):
@@ -331,13 +331,20 @@ class RankingLoss(Loss):
             live = gather_rows(live, call)
         if not (live.scores.is_meta or live.scores.device == self.draws.device):
             self._move(live.scores.device)
+        live, nonfinite = finite_rows(live)
         if writes:
             self.queue.widen_for(live)
         memory = Memory(self.queue, settings.max_pool_size, self.draws, writes)
         # A copy, for the temperature may be assigned between forward and backward.
         temperature = self.tau.to(live.scores, copy=True)
         outcome, pool = outcome_of(
-            statistic, live, memory, temperature, settings.reduction, self._warn_of_subsample
+            statistic,
+            live,
+            nonfinite,
+            memory,
+            temperature,
+            settings.reduction,
+            self._warn_of_subsample,
         )
         if memory.subsamples(live) and not (self._freezes or live.scores.is_meta):
             self.draws.add_(1)
