@@ -175,7 +175,7 @@ def test_weights_reach_the_loss_and_the_goal_and_rows_of_weight_zero_are_not_the
         (SmoothAPLoss(1, temperature=0.2, tau_scale="std"), "binary"),
         (SmoothAPLoss(3, temperature=0.2, tau_scale="std"), "multilabel"),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_any_loss_trains_and_is_left_as_it_came(loss, kind) -> None:
     x, y = DATA[kind]
