@@ -21,8 +21,8 @@ _WIDTHS = (0.1, 0.05, 0.02)
 _REASONS = {
     BASELINE: (
         "A model that can express the classes gains nothing from another loss. Starting from the "
-        "class frequencies costs one line. In rankings no other recipe held its gain on the sets that "
-        "it was not chosen on."
+        "class frequencies costs one line. In rankings no other recipe held its gain on the sets "
+        "that it was not chosen on."
     ),
     "adjusted": (
         "Shifting the decision of a plainly trained model does for balanced decisions what class "
