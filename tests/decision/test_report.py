@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 from sklearn.metrics import confusion_matrix
 
-from imbalanced_losses.compare import Decision, Finding
+from imbalanced_losses.compare import Decision, Estimate, Finding
 from imbalanced_losses.compare._report import (
     _class_pictures,
     _environment,
@@ -461,6 +461,13 @@ def test_numbers_are_rounded_as_a_browser_rounds_them():
         _words.NONE,
     ]
     assert _words.short("a very long name", 8) == "a very…"
+
+
+def test_an_estimate_that_is_missing_or_has_no_interval_is_a_dash_or_alone():
+    assert _words.estimate(None) == (_words.NONE, "")
+    assert _words.estimate(Estimate(0.5, math.nan, math.nan)) == ("50.0 %", "")
+    assert _words.estimate(Estimate(math.nan, 0.1, 0.25)) == (_words.NONE, "10.0 to 25.0 %")
+    assert _words.estimate(Estimate(12.34, 8, 20), rate=False) == ("12.3", "8.0 to 20.0")
 
 
 def test_a_name_of_joined_letters_stays_whole():
