@@ -335,6 +335,26 @@ def test_a_run_fits_every_arm_and_goes_on_where_it_stopped(
     pd.testing.assert_frame_equal(kept.reset_index(drop=True), before.reset_index(drop=True))
 
 
+def test_two_runs_that_fit_one_chunk_leave_its_rows_once(made_sets, tmp_path, monkeypatch):
+    plan = run.Plan(None, None, tmp_path, ("linear",), k=2, arms=("prior_bias",), only="made0")
+    fit, chunk = run.fit, run.Chunk("made0", "linear", 0)
+
+    def overtaken(*arguments):
+        rows = fit(*arguments)
+        rows.to_csv(chunk.path(tmp_path), index=False)
+        return rows
+
+    monkeypatch.setattr(run, "fit", overtaken)
+    assert len(run.run(plan)) == 2
+
+
+def test_networks_with_hidden_units_train_longer_where_cross_entropy_needs_it():
+    slow = Task("shuttle_rare", "data", "binary", *[np.ones((10_000, 1))] * 3)
+    assert run.steps_of(slow, run.MODELS["mlp32"]) == 4 * run.MODELS["mlp32"].steps[1]
+    assert run.steps_of(slow, run.MODELS["linear"]) == run.MODELS["linear"].steps[1]
+    assert run.steps_of(task(), run.MODELS["mlp32"]) == run.MODELS["mlp32"].steps[0]
+
+
 def test_arms_of_one_seed_share_everything_but_the_loss():
     """So that another arm can be added later: the reference comes out the same beside others."""
     made = task(300)
