@@ -82,7 +82,7 @@ def peers(study: Study) -> Iterator[str]:
     rows = []
     for goal in study.goals:
         for model in study.models:
-            own = set_gains(study.peers, fold_gains(study.peers, goal, (model,)))
+            own = counted(set_gains(study.peers, fold_gains(study.peers, goal, (model,))))
             for arm, row in over_sets(own[own["arm"].isin(list(PEERS))]).to_dict("index").items():
                 figures = (f"{row['sets']:.0f}", cells.interval(row), cells.count(row))
                 name = (GOALS[goal].words, MODELS[model], f"`{arm}`")

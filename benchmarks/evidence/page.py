@@ -14,6 +14,7 @@ from benchmarks.evidence.study import Study
 from benchmarks.page import heading, table
 
 FILE = "EVIDENCE.md"
+PLAIN = "cross_entropy"
 
 
 def write(folder: Path, study: Study, advised: Advice, drawn: Mapping[str, Sequence[Path]]) -> Path:
@@ -41,9 +42,26 @@ def write(folder: Path, study: Study, advised: Advice, drawn: Mapping[str, Seque
 def opening(study: Study, advised: Advice) -> Iterator[str]:
     """A line for each goal: what to use, by how much it gained, and on how many sets."""
     yield from ("# Which loss helps, and by how much", "", prose.OPENING, "")
+    yield from _baseline(study)
     for goal, by_class in advised.items():
         sentences = [*_sentences(study, by_class), *_adjusted(study, by_class)]
         yield f"- **{cells.capital(GOALS[goal].words)}.** {' '.join(sentences)}"
+
+
+def _baseline(study: Study) -> Iterator[str]:
+    """What starting at the class frequencies gains over cross-entropy that does not."""
+    found = []
+    for name, models in CLASSES.items():
+        rows = study.over("average_precision", models).to_dict("index")
+        if plain := rows.get(PLAIN):
+            turned = {"mean": -plain["mean"], "low": -plain["high"], "high": -plain["low"]}
+            turned |= {"won": plain["lost"], "lost": plain["won"]}
+            found.append(f"{study.words[name]} {cells.gain(turned)}")
+    if found:
+        yield (
+            f"- **Begin with `{REFERENCE}`.** Its gain over plain cross-entropy in average "
+            f"precision, on all sets: {'; '.join(found)}."
+        )
 
 
 def _sentences(study: Study, by_class: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

@@ -109,11 +109,12 @@ def fold_values(frame: pd.DataFrame, goal: str, model: str) -> pd.DataFrame:
 def fold_gains(frame: pd.DataFrame, goal: str, models: Sequence[str]) -> pd.DataFrame:
     """`[set, repeat, fold] x arm`, the gain over the reference: the mean over the models.
 
-    A fold whose reference is missing has no gains. Boosting, which has no reference of its own, is
+    A fold whose reference is missing has no gains, and a goal that was not measured has none.
+    Boosting, which has no reference of its own, is
     not among the arms.
     """
     gains = {}
-    for model in models:
+    for model in models if goal in frame else ():
         values = fold_values(frame, goal, model)
         if REFERENCE in values:
             sign = 1 if GOALS[goal].higher else -1

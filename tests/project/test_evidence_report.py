@@ -43,7 +43,13 @@ def a_fold(rows: int = 240) -> Fold:
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a report on three arms, boosting and a peer."""
     folder = tmp_path_factory.mktemp("evidence")
-    gains = {"good": 0.03, "nothing": 0.0, "bad": -0.03, "class_weights": 0.02}
+    gains = {
+        "good": 0.03,
+        "nothing": 0.0,
+        "bad": -0.03,
+        "class_weights": 0.02,
+        "cross_entropy": -0.01,
+    }
     frame = made_up({**gains, "libauc_ap": -0.02}, models=("linear", "mlp32"), goals=GOALS)
     frame["balanced_accuracy_adjusted"] = frame["balanced_accuracy"] + 0.1
     is_peer = frame["arm"] == "libauc_ap"
@@ -60,6 +66,10 @@ def test_the_page_opens_with_what_to_use_for_each_goal(written: Path) -> None:
     assert len(opening.splitlines()) <= 15
     line = next(line for line in opening.splitlines() if line.startswith("- **Average precision"))
     assert re.search(r"Linear: `good` \+0\.03\d\d \[\+0\.0\d+, \+0\.0\d+\], 12 won, 0 lost", line)
+    assert re.search(
+        r"Begin with `prior_bias`.*linear \+0\.0[01]\d\d \[\+0\.0.*, 24 won, 0 lost; 32 units \+0",
+        opening,
+    )
     assert f"`{ADJUSTED}`" in next(
         x for x in opening.splitlines() if "Balanced accuracy of the" in x
     )
