@@ -110,8 +110,7 @@ def fold_gains(frame: pd.DataFrame, goal: str, models: Sequence[str]) -> pd.Data
     """`[set, repeat, fold] x arm`, the gain over the reference: the mean over the models.
 
     A fold whose reference is missing has no gains, and a goal that was not measured has none.
-    Boosting, which has no reference of its own, is
-    not among the arms.
+    Boosting, which has no reference of its own, is not among the arms.
     """
     gains = {}
     for model in models if goal in frame else ():
