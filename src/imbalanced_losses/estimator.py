@@ -213,8 +213,9 @@ class RareClassClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Returns:
             `[n]` for binary problems, above 0 for `classes_[1]`; `[n, n_classes]`, the largest
-            decides; `[n, n_labels]`, above 0 where the label is predicted. They are the logits as
-            the loss made them, shifted where the recipe adjusts its decision. Float64.
+            decides; `[n, n_labels]`, above 0 where the label is predicted. They are the
+            logits, calibrated where `predict_proba` is, but as the loss made them where it moves
+            the decision on purpose, and shifted where the recipe adjusts it. Float64.
         """
         logits = self._logits(X)
         scores = self._fitted.decided(logits).numpy()
@@ -223,9 +224,10 @@ class RareClassClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict_proba(self, X: Any) -> Any:  # noqa: N803
         """Probabilities, after what the recipe is known to do to them was taken back.
 
-        Where that is not known (a ranking loss, LDAM, the asymmetric loss, a loss of your own) they
-        are calibrated on the held-out rows. Their largest need not be what `predict` returns: a
-        recipe may decide for rare classes on purpose.
+        Where that is not known (a ranking loss, LDAM, the asymmetric loss, a loss of your own), and
+        where the training stopped at its best ranking, which may be long before probabilities are
+        true, they are calibrated on the held-out rows. Their largest need not be what `predict`
+        returns: a recipe may decide for rare classes on purpose.
 
         Args:
             X: Features `[n, n_features]`.

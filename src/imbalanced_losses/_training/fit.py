@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from imbalanced_losses._goals import Judge
+from imbalanced_losses._goals import DECIDED, Judge
 from imbalanced_losses._training.calibrator import Calibrator, calibrate
 from imbalanced_losses._training.engine import Engine
 from imbalanced_losses._training.loop import (
@@ -53,7 +53,8 @@ class Fitted:
         nets: The networks, in float64 on the CPU; more than one only for recipes with members.
         problem: Of the training rows.
         recipe: That they were trained by.
-        calibrator: Fitted on the validation rows where the loss has no known inverse, else None.
+        calibrator: Of the undone logits, fitted on the validation rows. None where the loss has an
+            inverse and the training stopped at the likelihood or at a decision.
         shift: `[outputs]`: what the decision takes off the logits; 0 where the recipe does not
             adjust.
         value: Of the goal on the validation rows, higher being better.
@@ -77,18 +78,19 @@ class Fitted:
     def decided(self, logits: Tensor) -> Tensor:
         """Logits that decide: by the largest of a row, or each by its sign.
 
-        They are those of the loss, for class weights, LDAM and their like move the decision on
-        purpose. What a ranking loss does to it is an accident, which calibration mends.
+        Class weights, LDAM and their like move the decision on purpose, so that it is theirs. What
+        a ranking loss or an early stop does to it is an accident, which calibration mends.
         """
-        if self.calibrator is not None and self.recipe.pointwise not in _NOT_UNDONE:
-            return self.calibrator(logits)
-        return logits - self.shift.to(logits)
+        recipe = self.recipe
+        on_purpose = recipe.adjust or recipe.weights or recipe.sampler == "balanced"
+        if on_purpose or recipe.pointwise != "cross_entropy":
+            return logits - self.shift.to(logits)
+        return self.undone(logits)
 
     def undone(self, logits: Tensor) -> Tensor:
         """Logits whose softmax or sigmoid estimates probabilities."""
-        if self.calibrator is not None:
-            return self.calibrator(logits)
-        return self.recipe.undo(logits, self.problem)
+        undone = self.recipe.undo(logits, self.problem)
+        return undone if self.calibrator is None else self.calibrator(undone)
 
 
 def fit(
@@ -166,10 +168,17 @@ def fit(
         logits = _mean_prediction(nets, x_val, problem)
         if settings.refit:
             nets = _ready(_refitted(task, engine, runs))
+    # Where a ranking is best, probabilities may still be far from true; a decision that was judged
+    # stays as it was judged.
+    stopped_early = judge.goal != "log_loss" and judge.goal not in DECIDED
+    distorted = recipe.ranking is not None or recipe.pointwise in _NOT_UNDONE
     calibrator = None
-    if loss is not None or recipe.ranking is not None or recipe.pointwise in _NOT_UNDONE:
+    if stopped_early or distorted or loss is not None:
         calibrator = calibrate(
-            logits, y_val.cpu(), sample_weight_val, exclusive=problem.kind == "multiclass"
+            recipe.undo(logits, problem),
+            y_val.cpu(),
+            sample_weight_val,
+            exclusive=problem.kind == "multiclass",
         )
     return Fitted(
         nets=nets,
