@@ -267,7 +267,7 @@ def beyond_budget(frame: pd.DataFrame) -> pd.DataFrame:
     folds = own.groupby("set")["fold"].transform("max") + 1
     most = (BUDGET * own["rows"] / folds + 2) / (own["positives"] / folds)
     beyond = (own[WITHDRAWN] > most).groupby(own["model"])
-    return beyond.agg(rows="size", beyond="mean")
+    return pd.DataFrame({"rows": beyond.size(), "beyond": beyond.mean()})
 
 
 def beside_boosting(frame: pd.DataFrame, goal: str, model: str, arm: str) -> pd.DataFrame:
