@@ -18,6 +18,7 @@ from imbalanced_losses.compare import cli
 from imbalanced_losses.compare._compare import compare as library_compare
 from imbalanced_losses.compare._errors import DataError
 from imbalanced_losses.compare._model import check_factory, load_factory
+from imbalanced_losses.compare._reading.read import read_table
 
 ROWS = 120
 
@@ -306,7 +307,7 @@ def test_a_factory_behind_dots_is_found():
     ],
 )
 def test_a_network_of_the_wrong_shape_is_refused_in_a_sentence(data, factory, words):
-    table = room._read.read_table(data, "fraud")
+    table = read_table(data, "fraud")
     check_factory(nn.Linear, table)
     with pytest.raises(DataError, match=words):
         check_factory(factory, table)

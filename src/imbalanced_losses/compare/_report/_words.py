@@ -62,7 +62,7 @@ def percent(share: float, digits: int = 1) -> str:
     """A share as a percentage.
 
     Examples:
-        >>> percent(0.0535), percent(0.00012, 2)
+        >>> percent(0.054), percent(0.00012, 2)
         ('5.4 %', '0.01 %')
     """
     text = fixed(100 * share, digits)
