@@ -81,6 +81,21 @@ def test_the_budget_of_alerts_is_a_share_of_all_rows(problem) -> None:
     assert value == pytest.approx(expected.item(), abs=1e-6)
 
 
+def test_tied_rows_find_no_more_than_the_budget_leaves_room_for() -> None:
+    logits, targets, _ = rows_of(BINARY)
+    judge = Judge("recall_at_budget", BINARY, budget=0.1)
+    constant = judge(torch.zeros_like(logits), targets)
+    assert constant == pytest.approx(0.1)
+    # The mean over orders of the tied rows.
+    coarse = (logits * 2).round()
+    generator = torch.Generator().manual_seed(1)
+    found = [
+        judge(coarse + 1e-3 * torch.rand(coarse.shape, generator=generator), targets)
+        for _ in range(400)
+    ]
+    assert judge(coarse, targets) == pytest.approx(np.mean(found), abs=0.02)
+
+
 @pytest.mark.parametrize("problem", [BINARY, CLASSES, LABELS], ids=lambda p: p.kind)
 def test_every_goal_has_a_title_and_equal_weights_change_nothing(problem) -> None:
     logits, targets, _ = rows_of(problem)

@@ -77,14 +77,35 @@ def recall_at_quantile(
 
 
 def recall_at_quantile_of(cells: Cells, quantile: float) -> Tensor:
-    """Recall of each class, `[C]` in float64."""
+    """Recall of each class, `[C]` in float64; rows that tie at the threshold all raise an alert."""
     curve = curve_of(cells)
+    room, _ = _room_left(cells, curve, quantile)
+    return (curve.positive * (room >= 0)).sum(1) / curve.positive.sum(1)
+
+
+def recall_within_budget_of(cells: Cells, budget: float) -> Tensor:
+    """Recall of each class, `[C]` in float64, where a tie raises no more alerts than there is room.
+
+    The mean over the orders of tied rows, so that a score that tells nothing finds no more than the
+    budget. Without ties at the threshold it is `recall_at_quantile_of`.
+    """
+    curve = curve_of(cells)
+    room, smallest = _room_left(cells, curve, budget)
+    tie = curve.true_positives + curve.false_positives - curve.above
+    left = ((room / smallest).floor() + 1) * smallest  # in whole rows
+    share = (left / tie.clamp(min=torch.finfo(tie.dtype).tiny)).clamp(0, 1)
+    alone = curve.rows - curve.rows_above <= 1
+    share = torch.where(alone, 1.0, share) * (room >= 0)
+    return (curve.positive * share).sum(1) / curve.positive.sum(1)
+
+
+def _room_left(cells: Cells, curve: Curve, quantile: float) -> tuple[Tensor, Tensor]:
+    """Alerts that are left at each row after those above it `[C, M]`, and the smallest weight."""
     total = cells.weight.sum(1, keepdim=True)
     # Weight of a row each: a cell may stand for several.
     smallest = (cells.weight / cells.multiplicity).nan_to_num(nan=torch.inf).amin(1, keepdim=True)
     # (1 - 0.9) * 10 is below 1 in floating point; the row that is meant is row 1.
-    alert = curve.above <= quantile * (total - smallest) + 1e-12 * total
-    return (curve.positive * alert).sum(1) / curve.positive.sum(1)
+    return quantile * (total - smallest) + 1e-12 * total - curve.above, smallest
 
 
 @torch.no_grad()
