@@ -354,7 +354,7 @@ def test_an_interrupt_leaves_the_finished_trials_and_says_so(found, tmp_path, mo
 def test_it_says_beforehand_what_it_will_train_and_how_long_that_will_take(capsys):
     compare(binary(), **SMALL | {"quiet": False})
     told = capsys.readouterr().out
-    assert told.index("Training 3 rows on 2 folds: 6 trainings.") < told.index("The first took")
+    assert told.index("Training in 3 ways on 2 folds: 6 trainings.") < told.index("The first took")
     assert "for the other 5" in told
     for words in (
         "baseline",

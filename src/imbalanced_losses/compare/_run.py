@@ -106,8 +106,8 @@ def _parallel(
 
 
 def _beforehand(jobs: Sequence[Job], known: int) -> str:
-    rows = len({job.name for job in jobs})
-    told = f"Training {rows} rows on {len(jobs) // rows} folds: {len(jobs)} trainings"
+    ways = len({job.name for job in jobs})  # the recipes, and boosting
+    told = f"Training in {ways} ways on {len(jobs) // ways} folds: {len(jobs)} trainings"
     return f"{told}, of which {known} are stored." if known else f"{told}."
 
 
