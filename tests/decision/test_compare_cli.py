@@ -3,6 +3,7 @@
 import json
 import runpy
 import sys
+import tempfile
 from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,8 +14,9 @@ import pytest
 from torch import nn
 from typer.testing import CliRunner
 
+import imbalanced_losses
 import imbalanced_losses.compare as room
-from imbalanced_losses.compare import cli
+from imbalanced_losses.compare import _compare, cli
 from imbalanced_losses.compare._compare import compare as library_compare
 from imbalanced_losses.compare._errors import DataError
 from imbalanced_losses.compare._model import check_factory, load_factory
@@ -52,6 +54,14 @@ def calls(monkeypatch):
         return SimpleNamespace(sentence="no clear difference")
 
     monkeypatch.setattr(room, "compare", answer)
+    return made
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """What `compare` begins to read."""
+    made = []
+    monkeypatch.setattr(_compare, "read_table", lambda *data, **options: made.append(data))
     return made
 
 
@@ -183,6 +193,13 @@ def test_what_goes_wrong_inside_of_a_comparison_leaves_nothing_behind(data, monk
     assert not (tmp_path / "a").exists()
 
 
+def test_data_that_cannot_be_compared_leave_no_folder(data, tmp_path):
+    ended = ran("compare", data, "--target", "nothing", "--out", tmp_path / "a" / "out")
+    assert ended.exit_code == 2
+    assert "nothing" in ended.stderr
+    assert not (tmp_path / "a").exists()
+
+
 @pytest.mark.parametrize("command", ["compare", "inspect"])
 def test_ctrl_c_ends_with_130_and_says_how_to_go_on(data, monkeypatch, tmp_path, command):
     def stop(*args, **kwargs):
@@ -214,7 +231,7 @@ def test_a_fault_of_our_own_is_not_hidden(data, monkeypatch):
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_is_read(
-    calls, tmp_path, monkeypatch
+    reads, tmp_path, monkeypatch
 ):
     file = tmp_path / "file"
     file.write_text("mine")
@@ -227,11 +244,11 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_is_read(
     def refuse(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(cli.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
     ended = ran("compare", "none.csv", "--out", tmp_path)
     assert "nothing can be written" in ended.stderr
     assert "Permission denied" in ended.stderr
-    assert not calls
+    assert not reads
 
 
 def test_a_folder_with_files_of_others_is_left_as_it_is(data, calls, tmp_path):
@@ -274,7 +291,7 @@ def test_inspect_prints_tables_or_json(data):
     ],
 )
 def test_a_model_that_cannot_be_found_is_refused_in_a_sentence(
-    data, calls, tmp_path, monkeypatch, name, words
+    data, reads, tmp_path, monkeypatch, name, words
 ):
     monkeypatch.chdir(tmp_path)
     Path("broken_net.py").write_text("1 / 0\n")
@@ -283,7 +300,7 @@ def test_a_model_that_cannot_be_found_is_refused_in_a_sentence(
     assert ended.exit_code == 2
     assert words in ended.stderr
     assert "Traceback" not in ended.stderr
-    assert not calls
+    assert not reads
 
 
 def test_a_factory_behind_dots_is_found():
@@ -326,6 +343,8 @@ def main_ended(monkeypatch, *words):
 
 @pytest.mark.parametrize("name", ["typer", "pandas"])
 def test_a_missing_extra_ends_with_a_sentence_that_names_it(name, monkeypatch, capsys):
+    # What is imported anew must not stay behind for other tests.
+    monkeypatch.setattr(imbalanced_losses, "compare", room)
     for module in list(sys.modules):
         if module.startswith("imbalanced_losses.compare"):
             monkeypatch.delitem(sys.modules, module)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ _FOLDER = "trials"
 class Store:
     """Trials by their keys, each in a file of its own that is there as a whole or not at all.
 
+    The folder is made when there is something to keep.
+
     Args:
         folder: The output folder; None: nothing is kept.
 
@@ -27,18 +30,10 @@ class Store:
     """
 
     def __init__(self, folder: Path | None) -> None:
-        self.folder = None if folder is None else folder / _FOLDER
-        if self.folder is None:
-            return
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_whole(self.folder / "probe.txt", lambda path: path.write_text(""))
-            (self.folder / "probe.txt").unlink()
-        except OSError as error:
-            raise DataError(
-                f"out must be a folder that can be written to; {quoted(folder)} is not: "
-                f"{error.strerror}."
-            ) from error
+        self.folder: Path | None = None
+        if folder is not None:
+            _check_folder(folder)
+            self.folder = folder / _FOLDER
 
     def read(self, job: Job, plan: Plan) -> tuple[Trial | None, str]:
         """The trial, or None; and what is wrong with its file, or nothing."""
@@ -57,6 +52,7 @@ class Store:
         """Keep a trial."""
         if self.folder is None:
             return
+        self.folder.mkdir(parents=True, exist_ok=True)
         key = job.key(plan)
         facts = {
             "key": key,
@@ -71,6 +67,24 @@ class Store:
         if trial.logits is not None and trial.validation_logits is not None:
             arrays |= {"logits": trial.logits, "validation_logits": trial.validation_logits}
         write_whole(self.folder / f"{key}.npz", lambda path: np.savez_compressed(path, **arrays))
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise unless files can be written in the folder; nothing is left behind."""
+    wanted = "out must be a folder that can be written to"
+    nearest = folder.absolute()
+    try:
+        while not nearest.exists():
+            nearest = nearest.parent
+        if not nearest.is_dir():
+            raise DataError(f"{wanted}; {quoted(nearest)} is a file.")
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(
+            f"{wanted}; nothing can be written to {quoted(folder)}: {reason}."
+        ) from error
 
 
 def _read(path: Path, job: Job, plan: Plan) -> Trial:

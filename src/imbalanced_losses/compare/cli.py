@@ -1,7 +1,6 @@
 """The commands `imbalanced-losses compare` and `imbalanced-losses inspect`."""
 
 import json
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,6 @@ from rich.console import Console
 
 import imbalanced_losses.compare as room
 from imbalanced_losses.compare._errors import DataError, one_line, quoted
-from imbalanced_losses.compare._model import load_factory
 from imbalanced_losses.compare._show import show_inspection
 from imbalanced_losses.recipes import Goal
 
@@ -103,9 +101,6 @@ def compare(
 ) -> None:
     """Compare ways to train for a rare class on your data, and choose a threshold."""
     with sentences(f"What is done is kept in {quoted(out)}: the same command goes on from there."):
-        check_folder(out)
-        if model is not None:
-            load_factory(model)
         given = {
             "keep": keep,
             "wish": _wish(wish),
@@ -184,25 +179,6 @@ def sentences(after_stop: str) -> Iterator[None]:
     except KeyboardInterrupt as error:
         typer.echo(f"\nStopped. {after_stop}", err=True)
         raise typer.Exit(130) from error
-
-
-def check_folder(folder: Path) -> None:
-    """Raise unless files can be written in the folder; nothing is left behind.
-
-    Raises:
-        DataError: It is a file, or this user may not write there.
-    """
-    nearest = folder.absolute()
-    try:
-        while not nearest.exists():
-            nearest = nearest.parent
-        if not nearest.is_dir():
-            raise DataError(f"out must be a folder; {quoted(nearest)} is a file.")
-        with tempfile.TemporaryFile(dir=nearest):
-            pass
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise DataError(f"out: nothing can be written to {quoted(folder)}: {reason}.") from error
 
 
 def _widths(text: str) -> tuple[int, ...]:
