@@ -53,8 +53,8 @@ class Arm:
     averaged: bool = False
 
 
-def _alone(**settings: Any) -> Arm:
-    return Arm((Recipe(**settings),))
+def _alone(*, averaged: bool = False, **settings: Any) -> Arm:
+    return Arm((Recipe(**settings),), averaged)
 
 
 def _members(*, averaged: bool = False, **settings: Any) -> Arm:
@@ -66,12 +66,14 @@ _MIX_1: dict[str, Any] = {"ranking": "smooth_ap", "ratio": 1.0}
 _MIX_3: dict[str, Any] = {"ranking": "smooth_ap", "ratio": 3.0}
 
 # The reference is `prior_bias`; all but `cross_entropy` start as it does.
-BINARY = {
+_POINTWISE = {
     "prior_bias": _alone(),
     "cross_entropy": _alone(prior_bias=False),
     "class_weights": _alone(weight_power=1.0),
     "sqrt_weights": _alone(weight_power=0.5),
     "focal": _alone(pointwise="focal"),
+}
+BINARY = _POINTWISE | {
     "smooth_ap_mix_1": _alone(**_MIX_1),
     "smooth_ap_mix_3": _alone(**_MIX_3),
     "pauc_mix_1": _alone(ranking="pauc", ratio=1.0),
@@ -82,11 +84,11 @@ BINARY = {
     "recall_detached": _alone(ranking="recall_detached"),
     "pauc_trapezoid": _alone(ranking="pauc_trapezoid"),
     "label_smoothing": _alone(smoothing=0.05),
-    "weight_average": Arm((Recipe(),), averaged=True),
+    "weight_average": _alone(averaged=True),
     "stratified_batches": _alone(stratified=True),
     "batch_64": _alone(batch=64),
-    "weight_average_smooth_ap_mix_1": Arm((Recipe(ranking="smooth_ap", ratio=1.0),), averaged=True),
-    "weight_average_pauc_mix_1": Arm((Recipe(ranking="pauc", ratio=1.0),), averaged=True),
+    "weight_average_smooth_ap_mix_1": _alone(averaged=True, **_MIX_1),
+    "weight_average_pauc_mix_1": _alone(averaged=True, ranking="pauc", ratio=1.0),
 }
 # What a linear model cannot show: its loss has one minimum and no hidden units.
 HIDDEN = {
@@ -96,16 +98,11 @@ HIDDEN = {
     "ensemble_4_smooth_ap_mix_1": _members(**_MIX_1),
     "ensemble_4_weight_average_smooth_ap_mix_1": _members(averaged=True, **_MIX_1),
 }
-MULTICLASS = {
-    "prior_bias": _alone(),
-    "cross_entropy": _alone(prior_bias=False),
-    "class_weights": _alone(weight_power=1.0),
-    "sqrt_weights": _alone(weight_power=0.5),
-    "focal": _alone(pointwise="focal"),
+MULTICLASS = _POINTWISE | {
     "logit_adjusted": _alone(pointwise="logit_adjusted"),
     "ldam": _alone(pointwise="ldam"),
     "smooth_ap_mix_1": _alone(**_MIX_1),
-    "weight_average": Arm((Recipe(),), averaged=True),
+    "weight_average": _alone(averaged=True),
 }
 # What the linear and the middle model show well enough not to help.
 UNHELPFUL = ("pairwise_auc_mix_1", "recall_detached", "pauc_trapezoid")

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from imbalanced_losses._training.fit import mean_logits
 from imbalanced_losses.calibration import calibration_error
 from imbalanced_losses.metrics import (
     average_precision,
@@ -128,10 +129,7 @@ def shifted(scores: Tensor, tau: float | Tensor, prior: Tensor) -> Tensor:
 
 def mean_prediction(scores: Tensor) -> Tensor:
     """Scores whose probabilities are the mean of those of the members, the first dimension."""
-    members = len(scores)
-    if scores.shape[-1] > 1:
-        return scores.log_softmax(-1).logsumexp(0) - torch.tensor(float(members)).log()
-    return F.logsigmoid(scores).logsumexp(0) - F.logsigmoid(-scores).logsumexp(0)
+    return mean_logits(scores, exclusive=scores.shape[-1] > 1)
 
 
 def choices(scores: Tensor, y: Tensor, prior: Tensor) -> dict[str, tuple[Tensor, Tensor]]:

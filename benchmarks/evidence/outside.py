@@ -40,12 +40,10 @@ def judge(task: Task, part: Fold, logits: Floats, rates: Sequence[float]) -> dic
 def rows_of(task: Task, model: str, arm: str, fit: Fit, repeat: int = 0) -> pd.DataFrame:
     """The rows of a model on all folds of one repeat."""
     found: list[dict[str, Any]] = []
-    about = {name: getattr(task, name) for name in ("source", "half", "kind", "rows", "positives")}
     for number, part in enumerate(folds(task, repeat)):
         logits, rates = fit(task, standardised(task.X, part.fit), part)
         place = {"model": model, "arm": arm, "repeat": repeat, "fold": number}
-        known = {"set": task.name, **about, "counts": int(task.counts), **place}
-        found.append(known | judge(task, part, logits, rates))
+        found.append(task.facts | place | judge(task, part, logits, rates))
     return pd.DataFrame(found)
 
 

@@ -14,7 +14,6 @@ import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 from benchmarks.evidence.outside import in_turn, rows_of
 from benchmarks.evidence.run import CHECKPOINTS, LARGE_SET, MODELS, Model
 from benchmarks.evidence.sets import Floats, Fold, Task, family, in_order, tasks
+from imbalanced_losses._training.settings import FitSettings
 
 BATCH = 256
 TRAINED = ("linear", "mlp32")
@@ -96,7 +96,7 @@ def fit(
     found = []
     for rate in rates:
         torch.manual_seed(0)
-        net = _network(inputs.shape[1], model.hidden)
+        net = FitSettings(model.hidden).network(inputs.shape[1], 1)
         batches, step = make(net, y, rate, steps)
         for number in range(steps):
             rows = next(batches)
@@ -156,14 +156,6 @@ def prepare() -> None:
         with contextlib.suppress(RuntimeError):
             schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
             torch.library.define(f"torchvision::{name}", schema)
-
-
-def _network(inputs: int, hidden: Sequence[int]) -> nn.Sequential:
-    widths = (inputs, *hidden, 1)
-    layers: list[nn.Module] = []
-    for number, (wide, narrow) in enumerate(pairwise(widths)):
-        layers += [nn.ReLU()] * (number > 0) + [nn.Linear(wide, narrow)]
-    return nn.Sequential(*layers)
 
 
 def _descend(optimizer: Any, loss: Tensor) -> None:

@@ -194,13 +194,7 @@ def fit(task: Task, chunk: Chunk, arms: dict[str, Arm], k: int, steps: int) -> p
             best = int(chosen["average_precision"][0][place])
             rows.append(
                 {
-                    "set": task.name,
-                    "source": task.source,
-                    "half": task.half,
-                    "counts": int(task.counts),
-                    "kind": task.kind,
-                    "rows": task.rows,
-                    "positives": task.positives,
+                    **task.facts,
                     "model": chunk.model,
                     "arm": name,
                     "repeat": chunk.repeat,

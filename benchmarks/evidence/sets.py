@@ -71,6 +71,19 @@ class Task:
         return fewest <= self.positives < LARGEST_SHARE * self.rows
 
     @property
+    def facts(self) -> dict[str, Any]:
+        """The columns of a result that say which set it is of."""
+        return {
+            "set": self.name,
+            "source": self.source,
+            "half": self.half,
+            "counts": int(self.counts),
+            "kind": self.kind,
+            "rows": self.rows,
+            "positives": self.positives,
+        }
+
+    @property
     def half(self) -> str:
         """Where recipes may be chosen on it "choose", where they are only judged "report"."""
         digest = hashlib.sha256(f"{SALT} {family(self.name)}".encode()).digest()

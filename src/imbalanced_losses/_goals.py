@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from imbalanced_losses import _checks, metrics
 from imbalanced_losses.metrics._cells import binary_cells
 from imbalanced_losses.metrics._top import recall_within_budget_of
-from imbalanced_losses.recipes import GOALS, Goal, Problem
+from imbalanced_losses.recipes import DEFAULT_BUDGET, GOALS, Goal, Problem
 
 _TITLES: dict[Goal, str] = {
     "average_precision": "average precision",
@@ -21,8 +21,6 @@ _TITLES: dict[Goal, str] = {
     "log_loss": "log-likelihood per row",
 }
 BUDGETED: tuple[Goal, ...] = ("partial_auc", "recall_at_fpr", "recall_at_budget")
-DECIDED: tuple[Goal, ...] = ("balanced_accuracy", "tail_accuracy")
-DEFAULT_BUDGET = 0.01
 
 
 @dataclass(frozen=True)

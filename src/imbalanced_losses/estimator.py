@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from imbalanced_losses import _checks
 from imbalanced_losses._goals import Judge
 from imbalanced_losses._training.fit import FitSettings, fit
-from imbalanced_losses._training.rows import Scaler, problem_of, read_targets, row_weights, split
 from imbalanced_losses.recipes import BASELINE, RECIPES, Capacity, Goal, Kind, Recipe, recommend
 
 try:
@@ -18,6 +17,14 @@ try:
     from sklearn.base import BaseEstimator, ClassifierMixin
     from sklearn.utils import check_random_state
     from sklearn.utils.validation import check_is_fitted
+
+    from imbalanced_losses._training.rows import (
+        Scaler,
+        problem_of,
+        read_targets,
+        row_weights,
+        split,
+    )
 except ModuleNotFoundError as error:
     raise ImportError(
         "RareClassClassifier needs scikit-learn: in a clone of this repository, "

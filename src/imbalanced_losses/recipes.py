@@ -59,6 +59,8 @@ Pointwise: TypeAlias = Literal["cross_entropy", "focal", "logit_adjusted", "ldam
 Ranking: TypeAlias = Literal["smooth_ap", "pauc", "recall", "pairwise_auc"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
+# Goals of a decision; the others are of a ranking, or of probabilities.
+DECIDED: tuple[Goal, ...] = ("balanced_accuracy", "tail_accuracy")
 GOALS: tuple[Goal, ...] = get_args(Goal)
 """All goals."""
 CAPACITIES: tuple[Capacity, ...] = get_args(Capacity)
@@ -71,7 +73,7 @@ _WARMUP_SHARE = 0.1
 # The queue holds about so many positives of the rarest class, within the bounds.
 _QUEUED_POSITIVES = 8
 _QUEUE_BOUNDS = (1024, 16_384)
-_DEFAULT_BUDGET = 0.01
+DEFAULT_BUDGET = 0.01
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,7 @@ class Recipe:
         """
         self._suits(problem)
         steps = _checks.integer("steps", steps, at_least=1)
-        share = _DEFAULT_BUDGET if budget is None else budget
+        share = DEFAULT_BUDGET if budget is None else budget
         share = _checks.number("budget", share, above=0, below=1)
         pointwise = self._pointwise(problem)
         if self.ranking is None:
@@ -346,11 +348,10 @@ RECIPES: dict[str, Recipe] = {
 }
 """All recipes by name."""
 
-_DECISIONS: tuple[Goal, ...] = ("balanced_accuracy", "tail_accuracy")
 # What cleared the bar of the study in `benchmarks/evidence`, on sets that it was not chosen on: for
 # decisions, a moved decision. For rankings nothing did, whatever the capacity.
 _ADVICE: dict[tuple[Goal, Capacity], str] = {
-    (goal, capacity): "adjusted" for goal in _DECISIONS for capacity in CAPACITIES
+    (goal, capacity): "adjusted" for goal in DECIDED for capacity in CAPACITIES
 }
 
 
@@ -369,7 +370,7 @@ def for_problem(kind: Kind, goal: Goal | None = None) -> tuple[Recipe, ...]:
     _checks.one_of("kind", kind, KINDS)
     if goal is not None:
         _checks.one_of("goal", goal, GOALS)
-    decides = goal is None or goal in _DECISIONS
+    decides = goal is None or goal in DECIDED
     suited = [r for r in RECIPES.values() if kind in r.kinds and (decides or not r.adjust)]
     return tuple(sorted(suited, key=lambda recipe: recipe.name != BASELINE))
 

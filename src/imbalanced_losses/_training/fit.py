@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from imbalanced_losses._goals import DECIDED, Judge
+from imbalanced_losses._goals import Judge
 from imbalanced_losses._training.calibrator import Calibrator, calibrate
 from imbalanced_losses._training.engine import Engine
 from imbalanced_losses._training.loop import (
@@ -31,7 +31,7 @@ from imbalanced_losses._training.loop import (
 )
 from imbalanced_losses._training.settings import FitSettings
 from imbalanced_losses._warn import warn
-from imbalanced_losses.recipes import Problem, Recipe
+from imbalanced_losses.recipes import DECIDED, Problem, Recipe
 
 __all__ = ["FitSettings", "Fitted", "fit"]
 
@@ -185,8 +185,8 @@ def fit(
         problem=problem,
         recipe=recipe,
         calibrator=calibrator,
-        shift=shift_of(task, logits),
-        value=rank_of(task, logits)[0],
+        shift=shift_of(task.validation, logits),
+        value=rank_of(task.validation, logits)[0],
         history=runs[0].history,
         learning_rate=runs[0].rate,
     )
@@ -256,11 +256,16 @@ def _ready(runs: Sequence[Run]) -> tuple[nn.Module, ...]:
 def _mean_prediction(nets: Sequence[nn.Module], x: Tensor, problem: Problem) -> Tensor:
     """Logits of the mean of the networks' probabilities."""
     members = torch.stack([predict(net, x.detach().cpu().double()) for net in nets])
-    if len(nets) == 1:
-        return members[0]
-    total = math.log(len(nets))
-    if problem.kind == "multiclass":
-        return members.log_softmax(2).logsumexp(0) - total
+    return members[0] if len(nets) == 1 else mean_logits(members, problem.kind == "multiclass")
+
+
+def mean_logits(members: Tensor, exclusive: bool) -> Tensor:
+    """Logits of the mean of the members' probabilities, over the first dimension.
+
+    Where classes exclude each other the last dimension holds them.
+    """
+    if exclusive:
+        return members.log_softmax(-1).logsumexp(0) - math.log(len(members))
     return F.logsigmoid(members).logsumexp(0) - F.logsigmoid(-members).logsumexp(0)
 
 

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from imbalanced_losses import metrics
-from imbalanced_losses._goals import DECIDED, Judge
+from imbalanced_losses._goals import Judge
 from imbalanced_losses._pointwise_call import parameters
 from imbalanced_losses._training.engine import Engine
 from imbalanced_losses._training.settings import LOOKS, FitSettings
 from imbalanced_losses.losses import choose_tau
-from imbalanced_losses.recipes import Problem, Recipe
+from imbalanced_losses.recipes import DECIDED, Problem, Recipe
 from imbalanced_losses.samplers import ClassBalancedSampler, StratifiedBatchSampler
 
 NetFactory: TypeAlias = Callable[[int, int], nn.Module]
@@ -44,6 +44,17 @@ class Rows(NamedTuple):
     weight_val: Tensor | None
 
 
+class Validation(NamedTuple):
+    """Targets of the validation rows, and how logits of theirs are judged."""
+
+    y: Tensor
+    weight: Tensor | None
+    problem: Problem
+    recipe: Recipe
+    judge: Judge
+    undoes: bool = True  # whether the recipe knows what the loss does to probabilities
+
+
 class Task(NamedTuple):
     """What all trainings of one fit share."""
 
@@ -54,6 +65,14 @@ class Task(NamedTuple):
     judge: Judge
     settings: FitSettings
     loss: Callable[..., Any] | None
+
+    @property
+    def validation(self) -> Validation:
+        """What decides which network is kept."""
+        rows, undoes = self.rows, self.loss is None
+        return Validation(
+            rows.y_val, rows.weight_val, self.problem, self.recipe, self.judge, undoes
+        )
 
 
 class Run(NamedTuple):
@@ -95,8 +114,10 @@ def train(
         weight_decay=task.settings.weight_decay,
         fused=engine.device.type in ("cpu", "cuda"),
     )
-    average = AveragedModel(net, multi_avg_fn=_running_mean(recipe.average), use_buffers=True)
-    judged = average.module if recipe.average else net
+    average = None
+    if recipe.average:
+        average = AveragedModel(net, multi_avg_fn=_running_mean(recipe.average), use_buffers=True)
+    judged = net if average is None else average.module
     runner, optimizer = engine.setup(net, optimizer)
     batches = _batches(task, size, seed)
     hooks = [getattr(loss_fn, f"on_train_{when}_start", None) for when in ("epoch", "batch")]
@@ -119,11 +140,11 @@ def train(
         # Asked until it is true, which is in the first step.
         learns = learns or any(p.grad is not None and bool(p.grad.any()) for p in net.parameters())
         optimizer.step()
-        if recipe.average:
+        if average is not None:
             average.update_parameters(net)
         if not looks or ((step + 1) % every and step + 1 < steps):
             continue
-        rank = rank_of(task, predict(judged, rows.x_val))
+        rank = rank_of(task.validation, predict(judged, rows.x_val))
         net.train()
         history.append((step + 1, rank[0]))
         tell(step + 1, rank[0])
@@ -161,33 +182,32 @@ def predict(net: nn.Module, x: Tensor) -> Tensor:
     return torch.cat([net(part) for part in torch.split(x, _TOGETHER)])
 
 
-def rank_of(task: Task, logits: Tensor) -> tuple[float, float]:
+def rank_of(held: Validation, logits: Tensor) -> tuple[float, float]:
     """Value of the goal and likelihood of the validation rows; minus infinity where they overflow.
 
     Decisions are judged as the recipe makes them, everything else by what it knows to undo.
     """
     if not logits.isfinite().all():
         return _NEVER
-    judge, rows = task.judge, task.rows
-    y, weight = rows.y_val.to(logits.device), rows.weight_val
-    undone = logits if task.loss else task.recipe.undo(logits, task.problem)
-    judged = logits - shift_of(task, logits) if judge.goal in DECIDED else undone
-    likelihood = Judge("log_loss", task.problem)(undone, y, weight)
+    judge, y, weight = held.judge, held.y.to(logits.device), held.weight
+    undone = held.recipe.undo(logits, held.problem) if held.undoes else logits
+    judged = logits - shift_of(held, logits) if judge.goal in DECIDED else undone
+    likelihood = Judge("log_loss", held.problem)(undone, y, weight)
     value = likelihood if judge.goal == "log_loss" else judge(judged, y, weight)
     return (value, likelihood) if math.isfinite(likelihood) else _NEVER
 
 
-def shift_of(task: Task, logits: Tensor) -> Tensor:
+def shift_of(held: Validation, logits: Tensor) -> Tensor:
     """`[outputs]`: what the decision takes off the logits, chosen for balanced accuracy.
 
     tau times the log prior; with one logit per label tau times its log-odds, for each label.
     """
-    problem, y, weight = task.problem, task.rows.y_val, task.rows.weight_val
+    problem, weight = held.problem, held.weight
     logits = logits.detach().cpu().double()
     shift = torch.zeros(problem.outputs, dtype=torch.float64)
-    if not task.recipe.adjust:
+    if not held.recipe.adjust:
         return shift
-    targets = y.cpu()
+    targets = held.y.cpu()
     if problem.kind == "multiclass":
         tau = _tau(logits, targets, problem.counts, weight)
         return tau * torch.tensor(problem.rates, dtype=torch.float64).log()

@@ -2,21 +2,14 @@
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from sklearn.utils import column_or_1d
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from torch import Tensor
 
 from imbalanced_losses._warn import warn
 from imbalanced_losses.recipes import Kind, Problem
-
-try:
-    import numpy as np
-    from sklearn.utils import column_or_1d
-    from sklearn.utils.multiclass import check_classification_targets, type_of_target
-except ModuleNotFoundError as error:
-    raise ImportError(
-        "RareClassClassifier needs scikit-learn: in a clone of this repository, "
-        'pip install ".[compare]".'
-    ) from error
 
 
 class Targets(NamedTuple):

@@ -14,10 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from imbalanced_losses._goals import DECIDED, Judge
+from imbalanced_losses._goals import Judge
 from imbalanced_losses._training.fit import FitSettings, fit
-from imbalanced_losses._training.loop import Rows as TrainingRows
-from imbalanced_losses._training.loop import Task, rank_of, shift_of
+from imbalanced_losses._training.loop import Validation, rank_of, shift_of
 from imbalanced_losses._training.rows import Scaler
 from imbalanced_losses.compare._boosting import TREES, boost
 from imbalanced_losses.compare._features import ToNumbers
@@ -25,7 +24,7 @@ from imbalanced_losses.compare._folds import Fold, Rows
 from imbalanced_losses.compare._model import Factory
 from imbalanced_losses.compare._result import BOOSTING, Floats
 from imbalanced_losses.compare._table import Table
-from imbalanced_losses.recipes import GOALS, RECIPES, Goal, Problem, Recipe
+from imbalanced_losses.recipes import DECIDED, GOALS, RECIPES, Goal, Problem, Recipe
 
 
 @dataclass(frozen=True)
@@ -244,27 +243,18 @@ def _train(table: Table, rows: Prepared, job: Job, plan: Plan) -> Trial:
 
 def _boosted(rows: Prepared, judge: Judge, trees: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """Logits of the test and validation rows, and those of the test rows that decide."""
-    settings = FitSettings()
     # Judged as the nets are, and where decisions are judged with one that is adjusted.
-    task = Task(
-        settings.network,
-        TrainingRows(rows.x, rows.y, rows.x_val, rows.y_val, None, None),
-        rows.problem,
-        RECIPES["adjusted"],
-        judge,
-        settings,
-        None,
-    )
+    held = Validation(rows.y_val, None, rows.problem, RECIPES["adjusted"], judge)
 
     def value(logits: Floats) -> float:
-        reached, likelihood = rank_of(task, torch.from_numpy(logits))
+        reached, likelihood = rank_of(held, torch.from_numpy(logits))
         return likelihood if math.isnan(reached) else reached
 
     y = rows.y[:, 0] if rows.problem.kind == "binary" else rows.y
     x, x_val, x_test = (part.flatten(1).numpy() for part in (rows.x, rows.x_val, rows.x_test))
     boosted = boost(x, y.numpy(), x_val, value, trees=trees, seed=seed)
     logits, validation = (torch.from_numpy(boosted.logits(part)) for part in (x_test, x_val))
-    return logits, validation, logits - shift_of(task, validation)
+    return logits, validation, logits - shift_of(held, validation)
 
 
 @contextmanager
