@@ -17,7 +17,7 @@ from imbalanced_losses._ops.runtime import apply, may_overwrite_saved, readable
 _BLOCK = 32_768
 
 # The softmax of rows shorter than a vector register is several times faster along columns.
-_SHORT_ROW = 16
+_SHORT_ROW = 16 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 8
 
 
 class _SoftmaxFocal(torch.autograd.Function):
@@ -198,20 +198,23 @@ def _one_hot(index: Tensor, like: Tensor) -> Tensor:
 def _softmax_terms(log_p: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
     """-(1 - p)^gamma log p, and how fast it falls as log p grows.
 
-    The second is (1 - p)^gamma (1 - gamma p log p / (1 - p)). It keeps log p over 1 - p together:
-    their quotient tends to -1 as p -> 1, where (1 - p)^(gamma - 1) alone may be unbounded.
+    With e = p - 1 and k = sign(e) |e|^(gamma - 1) they are -k e log p and k (e + gamma p log p).
     """
-    fall = torch.expm1(log_p).clamp(max=-torch.finfo(log_p.dtype).tiny)  # p - 1
-    modulator = fall * fall if gamma == 2 else (-fall) ** gamma
-    gain = modulator * log_p
-    steeper = log_p.exp().mul_(gain).div_(fall)
-    return gain.neg_(), modulator.add_(steeper, alpha=gamma)
+    error = _shortfall(log_p)
+    k = _modulator(error, gamma)
+    pull = torch.addcmul(error, log_p.exp(), log_p, value=gamma).mul_(k)
+    return (error * log_p).mul_(k).neg_(), pull
 
 
 def _softmax_pull(log_p: Tensor, gamma: float) -> Tensor:
     """The second of `_softmax_terms` in operations that autograd can follow."""
-    fall = torch.expm1(log_p).clamp(max=-torch.finfo(log_p.dtype).tiny)
-    return (-fall) ** gamma * (1 + gamma * log_p.exp() * (log_p / fall))
+    error = _shortfall(log_p)
+    return (error + gamma * log_p.exp() * log_p) * _modulator(error, gamma)
+
+
+def _shortfall(log_p: Tensor) -> Tensor:
+    """p - 1, below 0 even where p rounds to 1: there gamma 0 still is cross-entropy."""
+    return torch.expm1(log_p).clamp(max=-torch.finfo(log_p.dtype).tiny)
 
 
 def log_one_minus(log_p: Tensor) -> Tensor:
@@ -243,10 +246,12 @@ def _sigmoid_terms(
     bce = torch.addcmul(logits.relu(), logits, target, value=-1).add_(tail)
     p = logits.sigmoid()
     error = p - target
-    k = _modulator(error, target, alpha, gamma)
+    k = _modulator(error, gamma)
+    if alpha is not None:
+        k = _times_alpha_t(k, target, alpha)
     spread = bce * torch.addcmul(p, p, p, value=-1)
     value = bce.mul_(k).mul_(error)
-    return value, torch.mul(error.mul_(error).add_(spread, alpha=gamma), k, out=out)
+    return value, torch.mul(error.square().add_(spread, alpha=gamma), k, out=out)
 
 
 def _sigmoid_slope(logits: Tensor, target: Tensor, alpha: float | None, gamma: float) -> Tensor:
@@ -254,17 +259,15 @@ def _sigmoid_slope(logits: Tensor, target: Tensor, alpha: float | None, gamma: f
     bce = binary_cross_entropy_with_logits(logits, target, reduction="none")
     p = logits.sigmoid()
     error = p - target
-    k = _modulator(error, target, alpha, gamma)
-    return k * (gamma * p * (1 - p) * bce + error * error)
+    slope = _modulator(error, gamma) * (gamma * p * (1 - p) * bce + error * error)
+    return slope if alpha is None else _times_alpha_t(slope, target, alpha)
 
 
-def _modulator(error: Tensor, target: Tensor, alpha: float | None, gamma: float) -> Tensor:
-    """alpha_t sign(e) |e|^(gamma - 1), in memory of its own."""
+def _modulator(error: Tensor, gamma: float) -> Tensor:
+    """sign(e) |e|^(gamma - 1), finite where e is 0; the error itself where it is that."""
     if gamma == 2:
-        return error.clone() if alpha is None else _times_alpha_t(error, target, alpha)
-    size = error.abs().clamp(min=torch.finfo(error.dtype).tiny)
-    k = size ** (gamma - 1) * error.sign()
-    return k if alpha is None else _times_alpha_t(k, target, alpha)
+        return error
+    return error.abs().clamp(min=torch.finfo(error.dtype).tiny) ** (gamma - 1) * error.sign()
 
 
 def _times_alpha_t(x: Tensor, target: Tensor, alpha: float) -> Tensor:
