@@ -21,7 +21,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     sets.add_argument("--processes", type=int, default=0, help="at a time (default: one per core)")
     sets.add_argument("--output", type=Path, default=HERE, help="folder of the results")
     sets.add_argument("--minutes", type=float, default=float("inf"), help="then begin nothing new")
-    fit = commands.add_parser("fit", parents=[sets], help="train every arm, or go on with that")
+    fit = commands.add_parser("fit", parents=[sets], help="train what the results lack")
     fit.add_argument("--models", nargs="+", help="default: all")
     fit.add_argument("--arms", nargs="+", default=(), help="default: all")
     fit.add_argument("--repeats", type=int, default=1, help="of the folds, for small sets")
@@ -61,10 +61,12 @@ def _fit(options: argparse.Namespace) -> int:
         known = ", ".join(MODELS)
         print(f"--models has {', '.join(unknown)}; there are {known}.", file=sys.stderr)
         return 2
+    path = options.output / FILE
     plan = Plan(
         options.keel,
         options.data,
         options.chunks,
+        path,
         models,
         repeats=options.repeats,
         only=options.only,
@@ -73,7 +75,6 @@ def _fit(options: argparse.Namespace) -> int:
         minutes=options.minutes,
     )
     rows = run(plan)
-    path = options.output / FILE
     rows.to_csv(path, index=False)
     print(f"{len(rows)} rows: {path}")
     return 0

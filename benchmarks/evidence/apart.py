@@ -12,9 +12,7 @@ from benchmarks.evidence.statistics import (
     MODELS,
     PEERS,
     REFERENCE,
-    WITHDRAWN,
     beside_boosting,
-    beyond_budget,
     counted,
     fold_gains,
     over_sets,
@@ -128,16 +126,6 @@ def _boosting_row(study: Study, goal: str, model: str, arm: str) -> list[list[st
     figures = [f"{row['sets']:.0f}", *(f"{mean:.3f}" for mean in means), cells.interval(row)]
     counts = [cells.count(row), f"{row['better']:.0f}", cells.worse(row)]
     return [[GOALS[goal].words, MODELS[model], f"`{arm}`", *figures, *counts]]
-
-
-def withdrawn(study: Study) -> Iterator[str]:
-    """What was measured and must not be read."""
-    if WITHDRAWN not in study.frame:
-        return
-    found = beyond_budget(study.frame).to_dict("index").items()
-    yield from heading("Withdrawn: recall at a 1 % alert budget", prose.WITHDRAWN)
-    rows = [[str(model), f"{row['rows']:,}", f"{row['beyond']:.1%}"] for model, row in found]
-    yield from table(["model", "rows", "beyond the budget"], rows)
 
 
 def multiclass(study: Study) -> Iterator[str]:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from benchmarks.evidence.chunks import restore
 from benchmarks.evidence.outside import in_turn, merge, rows_of
 from benchmarks.evidence.sets import Floats, Fold, Task
 
@@ -60,6 +61,7 @@ def main(options: Namespace) -> None:
     def work(task: Task) -> pd.DataFrame:
         return rows_of(task, NAME, NAME, fit)
 
+    restore(options.output / FILE, CHUNKS, ["set"])
     for _ in in_turn(options, CHUNKS, work, lambda task: True):
         pass
     merge(CHUNKS, options.output / FILE)

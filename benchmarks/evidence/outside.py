@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 from benchmarks.evidence import goals
+from benchmarks.evidence.chunks import merged
 from benchmarks.evidence.sets import Floats, Fold, Task, folds, in_order, standardised, tasks
 
 # Fits a task's fold: candidates' logits `[K, rows, C]` of the rows that are judged, and the
@@ -69,8 +70,8 @@ def in_turn(
 
 def merge(chunks: Path, path: Path) -> None:
     """Write the rows of all chunks as one file."""
-    parts = [pd.read_csv(part) for part in sorted(chunks.glob("*.csv"))]
-    if parts:
+    rows = merged(chunks)
+    if len(rows):
         path.parent.mkdir(parents=True, exist_ok=True)
-        pd.concat(parts, ignore_index=True).to_csv(path, index=False, float_format="%.5g")
-        print(f"{sum(map(len, parts))} rows: {path}")
+        rows.to_csv(path, index=False, float_format="%.5g")
+        print(f"{len(rows)} rows: {path}")

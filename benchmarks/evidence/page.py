@@ -29,7 +29,6 @@ def write(folder: Path, study: Study, advised: Advice, drawn: Mapping[str, Seque
         apart.boosting(study, advised),
         apart.multiclass(study),
         apart.uncounted(study, advised),
-        apart.withdrawn(study),
         _method(study),
         [*heading("What it cannot show"), *(f"- {line}" for line in prose.LIMITS)],
     )

@@ -11,6 +11,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from benchmarks.contenders import PEERS_FOLDER
+from benchmarks.evidence.chunks import restore
 from benchmarks.evidence.outside import merge
 
 FILE = "peers.csv"
@@ -37,6 +38,7 @@ def main(options: Namespace) -> int:
         "only": options.only,
         "minutes": options.minutes,
     }
+    restore(options.output / FILE, CHUNKS, ["set"])
     command = [sys.executable, "-m", "benchmarks.evidence.peer_training", json.dumps(request)]
     status = subprocess.run(command, cwd=ROOT, check=False).returncode
     merge(CHUNKS, options.output / FILE)

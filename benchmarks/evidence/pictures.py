@@ -3,6 +3,7 @@
 What gains is blue, what loses is red, and what could be either is grey.
 """
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,7 @@ def draw_ranks(path: Path, goal: str, ranked: Mapping[str, pd.DataFrame]) -> Pat
             mean = table.mean()
             ahead, margin = mean[REFERENCE] - mean, critical_difference(*table.shape[::-1])
             colours = {arm: _colour(ahead[arm] - margin, ahead[arm] + margin) for arm in mean.index}
-            scikit_posthocs.critical_difference_diagram(
+            drawn = scikit_posthocs.critical_difference_diagram(
                 mean,
                 scikit_posthocs.posthoc_nemenyi_friedman(table),
                 ax=axes,
@@ -124,6 +125,9 @@ def draw_ranks(path: Path, goal: str, ranked: Mapping[str, pd.DataFrame]) -> Pat
                 crossbar_props={"linewidth": 1.6, "color": "#404040"},
                 color_palette={**colours, REFERENCE: "black"},
             )
+            for bar in itertools.chain.from_iterable(drawn["crossbars"]):
+                # Its points come in the order of a set, which another process has otherwise.
+                bar.set_xdata(np.sort(bar.get_xdata()))
             axes.set_xlim(1, arms)
             axes.set_title(
                 f"{goal}, {name}: mean rank over {len(table)} sets, critical difference "

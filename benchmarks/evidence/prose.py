@@ -55,12 +55,6 @@ tied."""
 UNCOUNTED = """\
 Fewer than 25 positives, or 10 % of them and more. They took no part in any choice."""
 
-WITHDRAWN = """\
-The column `recall_at_budget_0.01` of the results is no evidence. It is the share of positives at or
-above the 99 % quantile of the scores, and rows that tie there count in full: a constant score has
-the recall 1, and the validation rows choose such scores. Boosting with few trees ties most. The
-table says which share of the rows has a recall that no alerts on 1 % of the rows can give."""
-
 COMMANDS = """\
 `python -m benchmarks.evidence fit` trains, `boosting` and `peers` add the others, and `report`
 writes this page from the rows that they leave."""

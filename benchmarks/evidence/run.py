@@ -15,6 +15,7 @@ from torch import Tensor
 
 from benchmarks.evidence import goals
 from benchmarks.evidence.arms import Arm, Recipe, arms_of
+from benchmarks.evidence.chunks import merged, restore
 from benchmarks.evidence.gradients import Gradients
 from benchmarks.evidence.sets import Fold, Task, folds, in_order, standardised, tasks
 from benchmarks.evidence.stack import Shape, Stack, batches
@@ -71,6 +72,7 @@ class Plan:
         keel: Folder of KEEL's files, or None for the installed package.
         data: Folder of the other sets, or None to leave them out.
         folder: Where chunks are kept, so that a killed run goes on.
+        results: The file of all rows; those of an earlier run are not fitted again.
         models: Names in `MODELS`.
         repeats: Of the folds, for sets of at most `small` rows; larger ones have one.
         k: Folds.
@@ -83,6 +85,7 @@ class Plan:
     keel: Path | None
     data: Path | None
     folder: Path
+    results: Path
     models: Sequence[str] = tuple(MODELS)
     repeats: int = 1
     k: int = 5
@@ -102,8 +105,8 @@ def steps_of(task: Task, model: Model) -> int:
 def run(plan: Plan) -> pd.DataFrame:
     """Fit the chunks that are not there yet, and return all rows."""
     found = {task.name: task for task in tasks(plan.keel, plan.data) if plan.only in task.name}
+    restore(plan.results, plan.folder, ("set", "model", "repeat"))
     work = list(ordered(list(found.values()), plan))
-    plan.folder.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     calls = (
         joblib.delayed(_fit_if_wanted)(found[chunk.task], chunk, plan, start + 60 * plan.minutes)
@@ -138,12 +141,6 @@ def ordered(found: Sequence[Task], plan: Plan) -> Iterator[Chunk]:
         for model, task in itertools.product(plan.models, group):
             if repeat == 0 or task.rows <= plan.small:
                 yield Chunk(task.name, model, repeat)
-
-
-def merged(folder: Path) -> pd.DataFrame:
-    """The rows of all chunks."""
-    parts = [pd.read_csv(path) for path in sorted(folder.glob("*.csv"))]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def _wanted(task: Task, chunk: Chunk, plan: Plan) -> dict[str, Arm]:

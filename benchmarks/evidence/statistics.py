@@ -56,6 +56,7 @@ GOALS = {
     "partial_auc_0.01": Goal("partial AUC, to 1 % false positives"),
     "recall_at_fpr_0.005": Goal("recall at 0.5 % false positives"),
     "recall_at_fpr_0.01": Goal("recall at 1 % false positives"),
+    "recall_at_alerts_0.01": Goal("recall with alerts on 1 % of the rows"),
     "balanced_accuracy": Goal(
         "balanced accuracy of the decision", adjusted="balanced_accuracy_adjusted"
     ),
@@ -64,11 +65,6 @@ GOALS = {
     "log_loss": Goal("log-loss", higher=False),
     "calibration_error": Goal("calibration error", higher=False),
 }
-
-# Measured, and no evidence: rows that tie at the threshold raise alerts beyond the budget, so that
-# a constant score has the recall 1, and validation rows choose such scores.
-WITHDRAWN = "recall_at_budget_0.01"
-BUDGET = 0.01
 
 # A recipe is for a class of models: what a user can know beforehand of a model's capacity.
 CLASSES = {"linear": ("linear",), "small": ("mlp4",), "flexible": ("mlp32", "mlp128")}
@@ -255,19 +251,6 @@ def critical_difference(arms: int, sets: int) -> float:
     """Mean ranks that differ by more are different at 5 % (Nemenyi; Demsar, JMLR 7, 2006)."""
     quantile = stats.studentized_range.ppf(1 - LEVEL, arms, np.inf) / np.sqrt(2)
     return float(quantile * np.sqrt(arms * (arms + 1) / (6 * sets)))
-
-
-def beyond_budget(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows by model, and the share whose `WITHDRAWN` recall no `BUDGET` of alerts can give.
-
-    At least: a row in the reach of the budget may owe its recall to ties too. Of a fold it is known
-    only that it has about its share of the set's rows and positives; two rows are allowed for that.
-    """
-    own = frame[frame["kind"] == "binary"]
-    folds = own.groupby("set")["fold"].transform("max") + 1
-    most = (BUDGET * own["rows"] / folds + 2) / (own["positives"] / folds)
-    beyond = (own[WITHDRAWN] > most).groupby(own["model"])
-    return pd.DataFrame({"rows": beyond.size(), "beyond": beyond.mean()})
 
 
 def beside_boosting(frame: pd.DataFrame, goal: str, model: str, arm: str) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from torch import nn
 
 from benchmarks.evidence import __main__ as command
 from benchmarks.evidence import boosting, outside, peer_training, peers, pictures, run, tables
+from benchmarks.evidence.chunks import restore
 from benchmarks.evidence.sets import Fold, Task
 from benchmarks.evidence.statistics import ADJUSTED, over_sets, ranks
 from benchmarks.evidence.study import Study
@@ -212,6 +213,11 @@ def test_an_interrupted_run_goes_on_with_the_sets_that_are_missing(
     assert asked == ["one", "two", "one"]
     outside.merge(tmp_path, tmp_path / "out" / "all.csv")
     assert pd.read_csv(tmp_path / "out" / "all.csv")["set"].tolist() == ["one", "two"]
+    for path in tmp_path.glob("*.csv"):
+        path.unlink()
+    restore(tmp_path / "out" / "all.csv", tmp_path, ["set"])
+    go_on()
+    assert asked == ["one", "two", "one"], "a clone has the results alone"
 
 
 def test_rows_say_what_the_networks_rows_say() -> None:

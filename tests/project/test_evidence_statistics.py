@@ -12,7 +12,6 @@ from benchmarks.evidence.statistics import (
     ADJUSTED,
     REFERENCE,
     beside_boosting,
-    beyond_budget,
     critical_difference,
     family_interval,
     fold_gains,
@@ -149,15 +148,6 @@ def test_the_adjusted_decision_of_the_reference_stands_among_the_arms():
     gains = fold_gains(frame, "balanced_accuracy", ("linear",))
     np.testing.assert_allclose(gains[ADJUSTED], 0.1)
     assert ADJUSTED not in fold_gains(frame, "average_precision", ("linear",))
-
-
-def test_a_recall_that_the_budget_cannot_give_is_counted():
-    frame = made_up({"tied": 0.0}, models=("linear", "mlp32"))
-    # 200 rows and 10 positives in a fold: 2 alerts, and 2 more for an uneven split, find .4.
-    is_tied = (frame["arm"] == "tied") & (frame["model"] == "mlp32")
-    frame["recall_at_budget_0.01"] = np.where(is_tied, 1.0, 0.4)
-    assert beyond_budget(frame)["beyond"].to_dict() == {"linear": 0, "mlp32": 0.5}
-    assert "recall_at_budget_0.01" not in Study(frame).goals
 
 
 def test_boosting_is_compared_on_the_same_folds():

@@ -213,7 +213,7 @@ def _softmax_pull(log_p: Tensor, gamma: float) -> Tensor:
 
 
 def _shortfall(log_p: Tensor) -> Tensor:
-    """p - 1, below 0 even where p rounds to 1: there gamma 0 still is cross-entropy."""
+    """The `p - 1` of log p, below 0 even where p rounds to 1: gamma 0 stays cross-entropy."""
     return torch.expm1(log_p).clamp(max=-torch.finfo(log_p.dtype).tiny)
 
 
