@@ -2,8 +2,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# In the order of the folders no long file comes last, to be waited for by one worker alone.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: bench check clean demo docs docs-serve test
+.PHONY: bench check clean demo docs docs-serve test test-slow
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -18,7 +20,10 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not gpu" --cov --cov-report=term
+	$(PYTEST) -m "not gpu and not slow" --cov --cov-report=term
+
+test-slow: $(INSTALLED)
+	$(PYTEST) -m "slow and not gpu"
 
 check: $(INSTALLED)
 	$(BIN)/ruff check

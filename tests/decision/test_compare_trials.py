@@ -3,12 +3,10 @@
 import dataclasses
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +16,7 @@ from sklearn.metrics import average_precision_score
 from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
+import launch
 from imbalanced_losses.compare import Comparison, _report, compare
 from imbalanced_losses.compare import _boosting as boosting
 from imbalanced_losses.compare import _trials as trials
@@ -299,10 +298,8 @@ def test_a_backend_of_joblib_that_the_caller_chose_is_used(found):
 
 
 SCRIPT = """
-import sys
 import imbalanced_losses.compare._compare as room
 room.TREES = 20
-sys.path.insert(0, {tests!r})
 from test_compare_trials import SMALL, binary
 room.compare(binary(), out={out!r}, **SMALL)
 """
@@ -310,8 +307,8 @@ room.compare(binary(), out={out!r}, **SMALL)
 
 def test_a_run_that_is_killed_goes_on_where_it_was(found, tmp_path, monkeypatch):
     comparison, _ = found
-    script = SCRIPT.format(tests=str(Path(__file__).parent), out=str(tmp_path))
-    process = subprocess.Popen([sys.executable, "-c", script], env=os.environ)
+    script = SCRIPT.format(out=str(tmp_path))
+    process = subprocess.Popen([sys.executable, "-c", script], env=launch.environment())
     stored = tmp_path / "trials"
     while process.poll() is None and len(list(stored.glob("[!.]*.npz"))) < 2:
         time.sleep(0.01)

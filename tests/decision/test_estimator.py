@@ -1,8 +1,6 @@
 """RareClassClassifier: what it learns, what it stops at, and that a seed says everything."""
 
 import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -15,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 import imbalanced_losses
+import launch
 from imbalanced_losses import SigmoidFocalLoss, SmoothAPLoss, SoftmaxFocalLoss, estimator
 from imbalanced_losses.estimator import RareClassClassifier
 from imbalanced_losses.recipes import RECIPES, for_problem
@@ -264,5 +263,4 @@ try:
 except ImportError as error:
     print(error)
 """
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stdout.count('pip install ".[compare]"') == 1
+    assert launch.python("-c", code).stdout.count('pip install ".[compare]"') == 1

@@ -5,10 +5,7 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -20,6 +17,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 from sklearn.metrics import confusion_matrix
 
+import launch
 from imbalanced_losses.compare import Decision, Estimate, Finding
 from imbalanced_losses.compare._report import (
     _class_pictures,
@@ -133,10 +131,7 @@ def test_another_process_writes_the_same_bytes(binary, binary_page, tmp_path):
         "from imbalanced_losses.compare._report import write_report\n"
         "write_report(Comparison.load(sys.argv[1]), sys.argv[1])"
     )
-    # Coverage would follow into the process and make it slow.
-    kept = {name: value for name, value in os.environ.items() if "COVERAGE" not in name}
-    environment = kept | {"PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo"}
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, env=environment)
+    launch.python("-c", code, tmp_path, PYTHONHASHSEED="7", TZ="Asia/Tokyo")
     written = (tmp_path / "report.html").read_bytes()
     assert written == binary_page.encode()
     assert b"\r" not in written

@@ -258,14 +258,14 @@ def test_gathering_without_a_process_group_is_refused(case):
         ("pauc-trapezoid", "aot_eager", {}),
         ("smooth_ap-binary", "aot_eager", {"max_pool_size": 20}),
         ("smooth_ap-multi_hot", "aot_eager", {"reduction": "none"}),
-        ("recall", "inductor", {}),
+        ("recall", "aot_eager", {}),
         ("pauc-population-log_odds", "aot_eager", {}),
         ("pauc-pairwise", "aot_eager", {}),
-        ("pairwise_auc", "inductor", {}),
+        ("pairwise_auc", "aot_eager", {}),
         ("pairwise_auc-logistic", "aot_eager", {}),
-        ("recall_at_precision", "inductor", {}),
+        ("recall_at_precision", "aot_eager", {}),
         ("precision_at_recall", "aot_eager", {}),
-        ("recall-moving", "inductor", {}),
+        ("recall-moving", "aot_eager", {}),
         ("pauc-trapezoid-moving", "aot_eager", {"max_pool_size": 20}),
         ("softmax_focal-dense", "aot_eager", {}),
         ("softmax_focal-probabilities", "aot_eager", {}),
@@ -275,6 +275,10 @@ def test_gathering_without_a_process_group_is_refused(case):
         ("ldam-probabilities", "aot_eager", {}),
         ("asymmetric", "aot_eager", {}),
         ("warmup", "aot_eager", {}),
+        *(
+            pytest.param(name, "inductor", {}, marks=pytest.mark.slow)
+            for name in ("recall", "recall-moving", "pairwise_auc", "recall_at_precision")
+        ),
     ],
 )
 def test_one_graph_serves_every_step(name, backend, changes):

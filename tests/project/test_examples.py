@@ -2,8 +2,6 @@
 
 import importlib
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ from sklearn.datasets import make_classification
 from sklearn.metrics import average_precision_score
 from torch import nn
 
+import launch
 from imbalanced_losses import (
     LossWarmupWrapper,
     PAUCAtBudgetLoss,
@@ -118,8 +117,8 @@ def test_contested_top_sees_what_a_detached_threshold_does(capsys):
 
 
 def test_an_example_runs_as_a_script():
-    command = [sys.executable, EXAMPLES / "per_class_logging.py", "--rows", "300", "--epochs", "2"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    script = EXAMPLES / "per_class_logging.py"
+    done = launch.python(script, "--rows=300", "--epochs=2")
     assert "class 3" in done.stdout
     assert done.stderr == ""
 

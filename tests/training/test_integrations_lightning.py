@@ -3,7 +3,6 @@
 import csv
 import math
 import os
-import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+import launch
 from imbalanced_losses import LossWarmupWrapper, SmoothAPLoss, SoftmaxFocalLoss
 from imbalanced_losses.metrics import average_precision
 
@@ -228,12 +228,12 @@ def test_a_resumed_run_equals_one_that_never_stopped(
     assert not first.loss_fn._forward_hooks
 
 
+@pytest.mark.slow
 def test_two_ranks_train_what_one_process_trains(tmp_path: Path) -> None:
     model = Classifier()
     trainer(tmp_path).fit(model, data())
     # A script of its own: "ddp" starts the other rank by running the script again.
-    command = [sys.executable, __file__, str(tmp_path)]
-    subprocess.run(command, check=True, timeout=300)
+    launch.python(__file__, tmp_path)
     for rank in range(2):
         seen, state = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         torch.testing.assert_close(seen, torch.tensor(model.seen), rtol=1e-12, atol=0)

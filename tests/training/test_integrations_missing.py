@@ -1,12 +1,12 @@
 """What a user without the libraries of the trainers sees."""
 
 import importlib
-import subprocess
 import sys
 
 import pytest
 
 import imbalanced_losses
+import launch
 
 PACKAGE = f"{imbalanced_losses.__name__}.integrations"
 
@@ -24,7 +24,5 @@ def test_an_adapter_names_its_extra(library: str, monkeypatch: pytest.MonkeyPatc
 
 def test_the_core_loads_no_trainer() -> None:
     look = f"import sys, imbalanced_losses, {PACKAGE}; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
-    assert not {"lightning", "torchmetrics", "transformers", "accelerate"} & set(
-        done.stdout.split()
-    )
+    loaded = launch.python("-c", look).stdout.split()
+    assert not {"lightning", "torchmetrics", "transformers", "accelerate"} & set(loaded)
