@@ -13,7 +13,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 # Long for a machine that is busy, short for a test that hangs: the waiting rank raises.
-PATIENCE = timedelta(seconds=120)
+PATIENCE = timedelta(seconds=300)
 
 # Ranks are forked from a process that has imported what all of them need: several times faster than
 # a new interpreter for each.

@@ -6,7 +6,6 @@ import math
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -297,25 +296,35 @@ def test_a_backend_of_joblib_that_the_caller_chose_is_used(found):
     assert torch.get_num_threads() == threads
 
 
-SCRIPT = """
+KILLED = """
+import os
+import signal
 import imbalanced_losses.compare._compare as room
-room.TREES = 20
+import imbalanced_losses.compare._run as running
 from test_compare_trials import SMALL, binary
+
+room.TREES = 20
+run_trial, begun = running.run_trial, []
+
+
+def until_the_third(*job):
+    begun.append(job)
+    if len(begun) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return run_trial(*job)
+
+
+running.run_trial = until_the_third
 room.compare(binary(), out={out!r}, **SMALL)
 """
 
 
 def test_a_run_that_is_killed_goes_on_where_it_was(found, tmp_path, monkeypatch):
     comparison, _ = found
-    script = SCRIPT.format(out=str(tmp_path))
-    process = subprocess.Popen([sys.executable, "-c", script], env=launch.environment())
-    stored = tmp_path / "trials"
-    while process.poll() is None and len(list(stored.glob("[!.]*.npz"))) < 2:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    before = {path.name for path in stored.glob("[!.]*.npz")}
-    assert 2 <= len(before) < 6, "it was not killed in the middle"
+    script = KILLED.format(out=str(tmp_path))
+    killed = subprocess.run([sys.executable, "-c", script], env=launch.environment())
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list((tmp_path / "trials").glob("[!.]*.npz"))) == 2
     assert not (tmp_path / "result.json").exists()
     ran = []
     original = trials.run_trial
@@ -324,7 +333,7 @@ def test_a_run_that_is_killed_goes_on_where_it_was(found, tmp_path, monkeypatch)
         lambda table, job, plan: ran.append(job) or original(table, job, plan),
     )
     same(compare(binary(), out=tmp_path, **SMALL), comparison)
-    assert len(ran) == 6 - len(before)
+    assert len(ran) == 6 - 2
 
 
 def test_an_interrupt_leaves_the_finished_trials_and_says_so(found, tmp_path, monkeypatch, capsys):
