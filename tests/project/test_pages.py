@@ -16,6 +16,9 @@ from typer.main import get_command
 
 from imbalanced_losses.compare.cli import app
 
+# Long runs of what other tests cover.
+pytestmark = pytest.mark.no_cover
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 LINE_LENGTH = 88
