@@ -115,7 +115,9 @@ def _every_arm(study: Study, folder: Path, drawn: Mapping[str, Sequence[Path]]) 
         for name, models in CLASSES.items():
             parts = {half: study.over(goal, models, half) for half in ("all", "choose", "report")}
             if len(parts["all"]):
-                yield f"<details><summary>{cells.capital(study.words[name])}</summary>"
+                # GitHub lays out what is inside in any case, MkDocs where it is told to.
+                words = cells.capital(study.words[name])
+                yield f'<details markdown="1"><summary>{words}</summary>'
                 yield from ("", *_arms(parts), "</details>", "")
 
 
