@@ -17,3 +17,6 @@ document.addEventListener("DOMContentLoaded", () => {
     slider.addEventListener("input", () => move(group));
   });
 });
+
+// On the way back to a page the browser has restored what the reader had set.
+window.addEventListener("pageshow", () => document.querySelectorAll(".frames").forEach(move));

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -13,22 +12,9 @@ from imbalanced_losses.compare import Finding
 from imbalanced_losses.compare._report import _panels, _words, write_report
 from made_up import comparison
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
-
 # Long runs of what test_report.py covers.
 pytestmark = pytest.mark.no_cover
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-# No background service of the browser's own has a part in the test; root has no sandbox.
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 HOSTILE = (
     "</script><script>alert(1)</script>",
     '"><img src=x onerror=alert(2)><svg onload=alert(3)>',
@@ -66,43 +52,15 @@ def pages(made, hostile, tmp_path_factory):
         }
 
 
-@pytest.fixture(scope="module")
-def browser():
-    path = next(filter(None, map(shutil.which, NAMES)), None)
-    if path is None:
-        pytest.skip(
-            f"none of {', '.join(NAMES)} is on the PATH; on Debian, "
-            "`apt-get install --no-install-recommends chromium` installs one"
-        )
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=path, args=QUIET)
-        yield started
-        started.close()
-
-
 @pytest.fixture
-def visit(browser, pages):
-    """Opens a page and, at the end of the test, fails if it said or asked for anything."""
-    contexts, said = [], []
+def visit(visit, pages):
+    """Opens one of the pages, which are one file each."""
 
     def opened(name, **options):
-        options = {"viewport": {"width": 1400, "height": 900}} | options
-        context = browser.new_context(**options)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
-        page.on("request", lambda request: said.append(request.url))
-        page.goto(pages[name])
-        assert said.pop(0) == pages[name]
-        return page
+        return visit(pages[name], **options)
 
-    opened.said = said
-    yield opened
-    for context in contexts:
-        context.close()
-    assert said == []
+    opened.said = visit.said
+    return opened
 
 
 def shown(page, dial=0):
