@@ -1,5 +1,6 @@
 """What training is for: the quantity of a goal, computed from logits, higher being better."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +22,11 @@ _TITLES: dict[Goal, str] = {
     "log_loss": "log-likelihood per row",
 }
 BUDGETED: tuple[Goal, ...] = ("partial_auc", "recall_at_fpr", "recall_at_budget")
+
+
+def bounds_of(goal: Goal) -> tuple[float, float]:
+    """The lowest and the highest number that the quantity of a goal can be."""
+    return (-math.inf, 0.0) if goal == "log_loss" else (0.0, 1.0)
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,15 @@ from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
 import launch
+from imbalanced_losses._goals import bounds_of
+from imbalanced_losses._paired import corrected_interval
 from imbalanced_losses.compare import Comparison, _report, compare
 from imbalanced_losses.compare import _boosting as boosting
 from imbalanced_losses.compare import _trials as trials
 from imbalanced_losses.compare._boosting import boost
 from imbalanced_losses.compare._folds import split
-from imbalanced_losses.recipes import RECIPES
+from imbalanced_losses.compare._summary import outcome
+from imbalanced_losses.recipes import GOALS, RECIPES
 
 FEW = "imbalanced_losses.compare._compare.TREES"
 SMALL = {
@@ -388,6 +391,28 @@ def test_a_recipe_that_fails_is_told_of_and_the_others_are_compared(monkeypatch)
     assert found.outcome("focal").difference is None
     assert found.outcomes[-1].recipe == "focal"
     assert "focal failed on 2 of 2 folds: learning_rate must lead to finite logits." in found.notes
+
+
+@pytest.mark.parametrize(
+    ("goal", "values", "ends"),
+    [
+        ("average_precision", (0.90, 0.98, 1.0), (True, False)),
+        ("average_precision", (0.0, 0.02, 0.10), (False, True)),
+        ("log_loss", (-0.01, -0.2, -0.5), (True, False)),
+    ],
+)
+def test_the_interval_of_a_mean_ends_where_its_goal_does(goal, values, ends):
+    fold = parts_of([0, 1] * 4, folds=2, repeats=1)[0]
+    jobs = [trials.Job(RECIPES["focal"], fold._replace(number=number)) for number in range(3)]
+    made = {
+        job.place: trials.Trial(dict.fromkeys(GOALS, value), (value,), 1.0)
+        for job, value in zip(jobs, values, strict=True)
+    }
+    told = outcome(RECIPES["focal"], jobs, made, goal, 0.2, 0.95)
+    free = corrected_interval(values, 0.2)
+    low, high = bounds_of(goal)
+    assert (free.low >= low, free.high <= high) == ends
+    assert (told.low, told.high) == (max(free.low, low), min(free.high, high))
 
 
 def test_a_baseline_that_fails_ends_the_comparison(monkeypatch):

@@ -25,8 +25,8 @@ def show(found: Comparison, files: Sequence[Path], console: Console) -> None:
     percent = f"{100 * found.level:g} %"
     console.print(
         Text(
-            f"± is half of the {percent} interval of the mean over {found.repeats * found.folds} "
-            "folds, which share rows; differences are to cross-entropy with prior bias, their "
+            f"Beside each mean over {found.repeats * found.folds} folds, which share rows, stands "
+            f"its {percent} interval. Differences are to cross-entropy with prior bias, their "
             "intervals widened for the number of recipes.",
             style="dim",
         )
@@ -50,7 +50,7 @@ def _ranking(found: Comparison) -> Table:
         title=Text(f"{found.data.name}: {found.goal_title}"), title_justify="left", box=SIMPLE_HEAD
     )
     table.add_column("")
-    for name in ("mean", "±", "difference", "between", "folds won", "verdict"):
+    for name in ("mean", "between", "difference", "between", "folds won", "verdict"):
         table.add_column(name, justify="left" if name == "verdict" else "right")
     for one in found.outcomes:
         difference = one.difference
@@ -67,9 +67,9 @@ def _ranking(found: Comparison) -> Table:
             ]
             style = _STYLES[difference.verdict]
         title = Text(one.title, style="bold" if one.recipe == found.choice else "")
-        half = "" if math.isnan(one.low) else f"{(one.high - one.low) / 2:.4f}"
+        interval = "" if math.isnan(one.low) else f"{one.low:.4f} {one.high:.4f}"
         mean = f"{one.mean:.4f}"
-        table.add_row(title, mean, half, *told[:3], Text(told[3], style=style))
+        table.add_row(title, mean, interval, *told[:3], Text(told[3], style=style))
     return table
 
 

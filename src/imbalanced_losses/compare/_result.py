@@ -102,7 +102,8 @@ class Outcome:
         title: What a table calls it.
         values: The goal on each fold, all folds of the first repeat first, `[repeats * folds]`.
         mean: Their mean.
-        low: End of the corrected resampled interval of that mean.
+        low: End of the corrected resampled interval of that mean, which is cut where the goal can
+            go no further.
         high: Its other end.
         per_class: Mean over the folds for each output, in the order of `Data.labels` (one for goals
             that have no classes, such as log-likelihood); NaN where no fold could judge it.

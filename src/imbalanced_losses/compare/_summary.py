@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from imbalanced_losses._goals import bounds_of
 from imbalanced_losses._paired import corrected_interval
 from imbalanced_losses.compare._decision import Held, Pooled, calibrators, pool
 from imbalanced_losses.compare._result import BOOSTING, ClassCount, Data, Floats, Outcome
@@ -37,6 +38,7 @@ def outcome(
     low = high = math.nan
     if len(finite) > 1:
         _, low, high, _ = corrected_interval(finite, test_share, level)
+        low, high = np.clip((low, high), *bounds_of(goal)).tolist()
     return Outcome(
         recipe=BOOSTING if recipe is None else recipe.name,
         title="gradient boosting" if recipe is None else recipe.title,
