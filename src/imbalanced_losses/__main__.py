@@ -6,7 +6,7 @@ import sys
 def main() -> None:
     """Run the command line, or say which extra it needs."""
     try:
-        from imbalanced_losses.compare.cli import app
+        from imbalanced_losses._cli import app
     except ImportError as error:
         print(f"imbalanced-losses: {error}", file=sys.stderr)
         sys.exit(2)

@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import subprocess
 import sys
 import tempfile
 from inspect import signature
@@ -16,9 +17,10 @@ from typer.testing import CliRunner
 
 import imbalanced_losses
 import imbalanced_losses.compare as room
-from imbalanced_losses.compare import _compare, cli
+from imbalanced_losses import _cli as cli
+from imbalanced_losses._errors import DataError
+from imbalanced_losses.compare import _compare
 from imbalanced_losses.compare._compare import compare as library_compare
-from imbalanced_losses.compare._errors import DataError
 from imbalanced_losses.compare._model import check_factory, load_factory
 from imbalanced_losses.compare._reading.read import read_table
 
@@ -345,8 +347,9 @@ def main_ended(monkeypatch, *words):
 def test_a_missing_extra_ends_with_a_sentence_that_names_it(name, monkeypatch, capsys):
     # What is imported anew must not stay behind for other tests.
     monkeypatch.setattr(imbalanced_losses, "compare", room)
+    monkeypatch.setattr(imbalanced_losses, "_cli", cli)
     for module in list(sys.modules):
-        if module.startswith("imbalanced_losses.compare"):
+        if module.startswith(("imbalanced_losses.compare", "imbalanced_losses._cli")):
             monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, name, None)
     assert main_ended(monkeypatch, "inspect", "data.csv") == 2
@@ -356,16 +359,36 @@ def test_a_missing_extra_ends_with_a_sentence_that_names_it(name, monkeypatch, c
     assert 'pip install ".[compare]"' in err
 
 
-def test_ctrl_c_while_the_library_is_imported_ends_with_130(monkeypatch):
+@pytest.mark.parametrize("late", ["_cli", "compare"])
+def test_ctrl_c_while_the_library_is_imported_ends_with_130(monkeypatch, late):
     class Stopped:
         def find_spec(self, name, *_):
-            if name == "imbalanced_losses.compare.cli":
+            if name == f"imbalanced_losses.{late}":
                 raise KeyboardInterrupt
 
-    monkeypatch.delitem(sys.modules, "imbalanced_losses.compare.cli")
-    monkeypatch.delattr(room, "cli")
+    monkeypatch.delitem(sys.modules, f"imbalanced_losses.{late}")
+    monkeypatch.delattr(imbalanced_losses, late)
     monkeypatch.setattr(sys, "meta_path", [Stopped(), *sys.meta_path])
     assert main_ended(monkeypatch, "inspect", "data.csv") == 130
+
+
+COSTLY = "joblib", "pandas", "scipy", "sklearn", "skrub", "matplotlib"
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_import_nothing_that_only_a_comparison_needs(option):
+    script = f"""
+import sys
+from imbalanced_losses.__main__ import main
+sys.argv[1:] = [{option!r}]
+try:
+    main()
+except SystemExit as ended:
+    print(ended.code, sorted({set(COSTLY)!r} & set(sys.modules)))
+"""
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout
+    assert told.endswith("\n0 []\n")
+    assert imbalanced_losses.__version__ in told or "inspect" in told
 
 
 def test_the_command_is_declared_and_runs_as_a_module_too(data, monkeypatch, capsys):

@@ -1,6 +1,7 @@
 """Raw columns as numbers: learnt from the training rows alone, the same for the same rows."""
 
 import pickle
+import sys
 import warnings
 
 import numpy as np
@@ -115,6 +116,13 @@ def test_numbers_beyond_float32_are_cut_and_not_infinite():
     numbers = ToNumbers().fit_transform(np.array([[1e300], [-1e300], [0.0]]))
     assert np.isfinite(numbers).all()
     assert numbers[0] > numbers[2] > numbers[1]
+
+
+def test_skrub_is_named_where_a_table_needs_it_and_it_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "skrub", None)
+    ToNumbers().fit(np.eye(3))
+    with pytest.raises(ImportError, match=r'needs skrub.*pip install "\.\[compare\]"'):
+        ToNumbers().fit(pd.DataFrame({"shop": ["north", "south"]}))
 
 
 def test_few_training_rows_are_enough():

@@ -14,7 +14,7 @@ import pytest
 import torch
 from hypothesis import strategies as st
 
-from imbalanced_losses.compare._errors import DataError
+from imbalanced_losses._errors import DataError
 from imbalanced_losses.compare._features import ToNumbers
 from imbalanced_losses.compare._reading import csv as _csv
 from imbalanced_losses.compare._reading import sources as _sources

@@ -21,7 +21,7 @@ LOSSES = ROADS | {"losses"}
 RECIPES = LOSSES | {"mixing", "class_weights", "calibration", "metrics"}
 RECIPES |= {"_class_counts", "_planned", "samplers", "_pointwise_call"}
 TRAINING = RECIPES | {"recipes", "_goals"}
-COMPARE = TRAINING | {"_training", "_paired", "thresholds"}
+COMPARE = TRAINING | {"_training", "_paired", "thresholds", "_errors"}
 REACHES = {
     "_ops": set(),
     "_checks": OPS,
@@ -39,6 +39,7 @@ REACHES = {
     "thresholds": POOL | {"_class_counts", "metrics"},
     "calibration": POOL | {"_class_counts", "metrics"},
     "_paired": CHECKS,
+    "_errors": set(),
     "_schedule": CHECKS,
     "_warn": set(),
     "_pointwise_call": OPS,
@@ -49,7 +50,8 @@ REACHES = {
     "_training": TRAINING,
     "estimator": TRAINING | {"_training"},
     "compare": COMPARE,
-    "__main__": COMPARE | {"compare"},
+    "_cli": COMPARE | {"compare"},
+    "__main__": COMPARE | {"compare", "_cli"},
     "integrations": LOSSES
     | {"mixing"}
     | {"_class_counts", "metrics"}
@@ -62,7 +64,8 @@ OUTSIDE = {
     "_training": {"lightning", "numpy", "sklearn"},
     "estimator": {"numpy", "sklearn"},
     "compare": {"joblib", "numpy", "pandas", "pyarrow", "rich", "scipy", "sklearn", "skrub"}
-    | {"threadpoolctl", "typer", "jinja2", "markupsafe", "matplotlib"},
+    | {"threadpoolctl", "jinja2", "markupsafe", "matplotlib"},
+    "_cli": {"rich", "typer"},
     "integrations": {"lightning", "torchmetrics", "transformers"},
 }
 

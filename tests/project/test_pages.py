@@ -14,7 +14,7 @@ from pytest_examples.run_code import InsertPrintStatements
 from test_project import PROJECT
 from typer.main import get_command
 
-from imbalanced_losses.compare.cli import app
+from imbalanced_losses._cli import app
 
 # Long runs of what other tests cover.
 pytestmark = pytest.mark.no_cover

@@ -1,8 +1,9 @@
 """From a table to a decision: which recipe helps, where the threshold goes, what to expect."""
 
+from imbalanced_losses._errors import DataError, missing_extra
+
 try:
     from imbalanced_losses.compare._compare import compare
-    from imbalanced_losses.compare._errors import DataError
     from imbalanced_losses.compare._inspect import Inspection, inspect
     from imbalanced_losses.compare._result import (
         ClassCount,
@@ -16,10 +17,7 @@ try:
     )
     from imbalanced_losses.compare._table import Finding, Table
 except ModuleNotFoundError as error:
-    raise ImportError(
-        f"imbalanced_losses.compare needs {error.name}, which the compare extra of this repository "
-        'installs: in its clone, pip install ".[compare]".'
-    ) from error
+    raise ImportError(missing_extra(error)) from error
 
 __all__ = [
     "ClassCount",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from imbalanced_losses.compare._errors import DataError
+from imbalanced_losses._errors import DataError
 from imbalanced_losses.compare._table import Table
 from imbalanced_losses.recipes import Kind
 

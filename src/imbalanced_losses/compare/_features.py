@@ -11,7 +11,8 @@ from pandas.api.types import is_numeric_dtype
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.preprocessing import OneHotEncoder
 from sklearn.utils.validation import check_is_fitted
-from skrub import DatetimeEncoder, StringEncoder, TableVectorizer
+
+from imbalanced_losses._errors import missing_extra
 
 Floats: TypeAlias = NDArray[np.floating]
 Numbers: TypeAlias = NDArray[np.float32]
@@ -136,8 +137,13 @@ def _parted(features: Any) -> tuple[Floats, list[str], pd.DataFrame]:
     return numbers.to_numpy(np.float64, na_value=np.nan), names, others
 
 
-def _encoder(seed: int) -> TableVectorizer:
+def _encoder(seed: int) -> Any:
     """Skrub's vectorizer, with nothing left to chance."""
+    # Costly to import, and tables of numbers do without.
+    try:
+        from skrub import DatetimeEncoder, StringEncoder, TableVectorizer
+    except ModuleNotFoundError as error:
+        raise ImportError(missing_extra(error)) from error
     return TableVectorizer(
         cardinality_threshold=_MANY_VALUES,
         low_cardinality=OneHotEncoder(

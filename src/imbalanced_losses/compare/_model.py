@@ -9,7 +9,7 @@ from typing import TypeAlias
 import torch
 from torch import nn
 
-from imbalanced_losses.compare._errors import DataError, quoted
+from imbalanced_losses._errors import DataError, quoted
 from imbalanced_losses.compare._features import ToNumbers
 from imbalanced_losses.compare._table import Table
 

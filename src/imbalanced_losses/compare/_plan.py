@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from imbalanced_losses._checks import integer
-from imbalanced_losses.compare._errors import DataError, quoted
+from imbalanced_losses._errors import DataError, quoted
 from imbalanced_losses.compare._folds import groups_of
 from imbalanced_losses.compare._model import Factory, load_factory
 from imbalanced_losses.compare._result import BOOSTING

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from imbalanced_losses.compare._errors import counted, one_line
+from imbalanced_losses._errors import counted, one_line
 from imbalanced_losses.compare._inspect import Inspection
 from imbalanced_losses.recipes import RECIPES
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from imbalanced_losses.compare._errors import DataError, quoted
+from imbalanced_losses._errors import DataError, quoted
 from imbalanced_losses.compare._result import write_whole
 from imbalanced_losses.compare._trials import Job, Plan, Trial
 from imbalanced_losses.recipes import GOALS

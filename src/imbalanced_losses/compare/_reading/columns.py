@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from imbalanced_losses.compare._errors import counted, listed, quoted
+from imbalanced_losses._errors import counted, listed, quoted
 from imbalanced_losses.compare._reading.texts import parse_numbers
 from imbalanced_losses.compare._table import Finding
 

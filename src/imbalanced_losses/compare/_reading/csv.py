@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from imbalanced_losses.compare._errors import DataError, counted, doubled, quoted
+from imbalanced_losses._errors import DataError, counted, doubled, quoted
 from imbalanced_losses.compare._table import Finding
 
 MOST_BYTES = 1_000_000_000

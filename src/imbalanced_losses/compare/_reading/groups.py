@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from imbalanced_losses.compare._errors import counted
+from imbalanced_losses._errors import counted
 from imbalanced_losses.compare._reading.targets import Targets
 from imbalanced_losses.compare._table import Features, Finding
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pandas.api import types
 from sklearn.tree import DecisionTreeClassifier
 
-from imbalanced_losses.compare._errors import listed
+from imbalanced_losses._errors import listed
 from imbalanced_losses.compare._reading.targets import Targets
 from imbalanced_losses.compare._table import Finding
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from imbalanced_losses.compare._errors import DataError, listed, quoted
+from imbalanced_losses._errors import DataError, listed, quoted
 from imbalanced_losses.compare._reading.columns import like
 from imbalanced_losses.compare._reading.groups import row_hashes
 from imbalanced_losses.compare._reading.read import Prepared, split_features

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from imbalanced_losses._checks import integer
-from imbalanced_losses.compare._errors import DataError, counted, listed, missing_name, quoted
+from imbalanced_losses._errors import DataError, counted, listed, missing_name, quoted
 from imbalanced_losses.compare._reading.columns import clean
 from imbalanced_losses.compare._reading.groups import Groups, group_rows
 from imbalanced_losses.compare._reading.leaks import find_leaks

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from imbalanced_losses.compare._errors import DataError, counted, doubled, listed, quoted
+from imbalanced_losses._errors import DataError, counted, doubled, listed, quoted
 from imbalanced_losses.compare._reading.csv import read_csv
 from imbalanced_losses.compare._table import Finding
 

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.api import types
 
-from imbalanced_losses.compare._errors import DataError, counted, missing_name, quoted
+from imbalanced_losses._errors import DataError, counted, missing_name, quoted
 from imbalanced_losses.compare._table import Finding
 from imbalanced_losses.recipes import Kind
 

@@ -12,6 +12,14 @@ class DataError(ValueError):
     """Data that cannot be compared. Its message is one or two sentences that name the fix."""
 
 
+def missing_extra(error: ModuleNotFoundError) -> str:
+    """The sentence for a package that an extra of this library brings."""
+    return (
+        f"imbalanced_losses.compare needs {error.name}, which the compare extra of this repository "
+        'installs: in its clone, pip install ".[compare]".'
+    )
+
+
 def quoted(name: object) -> str:
     """A name in quotes on one line: what cannot be printed is escaped, what is long is cut."""
     text = str(name)

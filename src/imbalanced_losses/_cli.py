@@ -1,4 +1,7 @@
-"""The commands `imbalanced-losses compare` and `imbalanced-losses inspect`."""
+"""The commands `imbalanced-losses compare` and `imbalanced-losses inspect`.
+
+What they need is costly to import, so that they do it as they run: `--help` has none of it.
+"""
 
 import json
 from collections.abc import Iterator
@@ -13,11 +16,9 @@ except ModuleNotFoundError as error:
         "The command line needs typer, which the compare extra of this repository installs: in its "
         'clone, pip install ".[compare]".'
     ) from error
-from rich.console import Console
 
-import imbalanced_losses.compare as room
-from imbalanced_losses.compare._errors import DataError, one_line, quoted
-from imbalanced_losses.compare._show import show_inspection
+import imbalanced_losses
+from imbalanced_losses._errors import DataError, one_line, quoted
 from imbalanced_losses.recipes import Goal
 
 app = typer.Typer(
@@ -26,7 +27,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     # Brackets in what a user typed are no markup.
     rich_markup_mode=None,
-    help="From a table with a rare class to a decision.",
 )
 
 Data = Annotated[
@@ -51,6 +51,21 @@ Budget = Annotated[
     float | None, typer.Option(help="Share of rows that may raise an alert, such as 0.005.")
 ]
 Folds = Annotated[int, typer.Option(help="Parts that the rows are split into.")]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(imbalanced_losses.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def begin(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version)
+    ] = False,
+) -> None:
+    """From a table with a rare class to a decision."""
 
 
 @app.command()
@@ -101,6 +116,8 @@ def compare(
 ) -> None:
     """Compare ways to train for a rare class on your data, and choose a threshold."""
     with sentences(f"What is done is kept in {quoted(out)}: the same command goes on from there."):
+        import imbalanced_losses.compare as room
+
         given = {
             "keep": keep,
             "wish": _wish(wish),
@@ -151,6 +168,11 @@ def inspect(
 ) -> None:
     """Say what a table holds, what of it cannot be used, and what to try. Trains nothing."""
     with sentences("Nothing was written."):
+        from rich.console import Console
+
+        import imbalanced_losses.compare as room
+        from imbalanced_losses.compare._show import show_inspection
+
         found = room.inspect(
             data,
             target,
