@@ -18,7 +18,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 import imbalanced_losses
-from imbalanced_losses._errors import DataError, one_line, quoted
+from imbalanced_losses._errors import DataError, WorkerError, one_line, quoted
 from imbalanced_losses.recipes import Goal
 
 app = typer.Typer(
@@ -115,7 +115,7 @@ def compare(
     quiet: Annotated[bool, typer.Option(help="Print the verdict alone.")] = False,
 ) -> None:
     """Compare ways to train for a rare class on your data, and choose a threshold."""
-    with sentences(f"What is done is kept in {quoted(out)}: the same command goes on from there."):
+    with sentences():
         import imbalanced_losses.compare as room
 
         given = {
@@ -167,7 +167,7 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what a table holds, what of it cannot be used, and what to try. Trains nothing."""
-    with sentences("Nothing was written."):
+    with sentences():
         from rich.console import Console
 
         import imbalanced_losses.compare as room
@@ -191,15 +191,18 @@ def inspect(
 
 
 @contextmanager
-def sentences(after_stop: str) -> Iterator[None]:
-    """End with a sentence instead of a traceback: 2 for what the user can mend, 130 for Ctrl-C."""
+def sentences() -> Iterator[None]:
+    """End with a sentence instead of a traceback.
+
+    2 for what the user can mend, 1 for a worker that was killed, 130 for Ctrl-C.
+    """
     try:
         yield
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, WorkerError) as error:
         typer.echo(f"imbalanced-losses: {one_line(error)}", err=True)
-        raise typer.Exit(2) from error
+        raise typer.Exit(1 if isinstance(error, WorkerError) else 2) from error
     except KeyboardInterrupt as error:
-        typer.echo(f"\nStopped. {after_stop}", err=True)
+        typer.echo(f"\n{one_line(error) or 'Stopped.'}", err=True)
         raise typer.Exit(130) from error
 
 

@@ -12,6 +12,10 @@ class DataError(ValueError):
     """Data that cannot be compared. Its message is one or two sentences that name the fix."""
 
 
+class WorkerError(RuntimeError):
+    """A worker process that is gone. Its message says what is kept and how to go on."""
+
+
 def missing_extra(error: ModuleNotFoundError) -> str:
     """The sentence for a package that an extra of this library brings."""
     return (

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 import imbalanced_losses
 import imbalanced_losses.compare as room
 from imbalanced_losses import _cli as cli
-from imbalanced_losses._errors import DataError
+from imbalanced_losses._errors import DataError, WorkerError
 from imbalanced_losses.compare import _compare
 from imbalanced_losses.compare._compare import compare as library_compare
 from imbalanced_losses.compare._model import check_factory, load_factory
@@ -202,18 +202,25 @@ def test_data_that_cannot_be_compared_leave_no_folder(data, tmp_path):
     assert not (tmp_path / "a").exists()
 
 
-@pytest.mark.parametrize("command", ["compare", "inspect"])
-def test_ctrl_c_ends_with_130_and_says_how_to_go_on(data, monkeypatch, tmp_path, command):
+@pytest.mark.parametrize("told", ["", "Stopped: 3 of 6 trainings are done."])
+def test_ctrl_c_ends_with_130_and_what_the_library_says_of_it(data, monkeypatch, told):
     def stop(*args, **kwargs):
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(told)
 
-    monkeypatch.setattr(room, command, stop)
-    out = ["--out", tmp_path / "out"] if command == "compare" else []
-    ended = ran(command, data, "--target", "fraud", *out)
+    monkeypatch.setattr(room, "inspect", stop)
+    ended = ran("inspect", data, "--target", "fraud")
     assert ended.exit_code == 130
-    assert "Stopped." in ended.stderr
-    assert command == "inspect" or "the same command goes on" in ended.stderr
-    assert "Traceback" not in ended.output
+    assert ended.stderr == f"\n{told or 'Stopped.'}\n"
+
+
+def test_a_killed_worker_ends_with_a_sentence_and_exit_code_1(data, monkeypatch, tmp_path):
+    def fail(*args, **kwargs):
+        raise WorkerError("A worker process was killed.")
+
+    monkeypatch.setattr(room, "compare", fail)
+    ended = ran("compare", data, "--target", "fraud", "--out", tmp_path)
+    assert ended.exit_code == 1
+    assert ended.stderr == "imbalanced-losses: A worker process was killed.\n"
 
 
 def test_ctrl_c_in_the_middle_of_reading_ends_the_same(data, monkeypatch):

@@ -339,7 +339,7 @@ def test_a_run_that_is_killed_goes_on_where_it_was(found, tmp_path, monkeypatch)
     assert len(ran) == 6 - 2
 
 
-def test_an_interrupt_leaves_the_finished_trials_and_says_so(found, tmp_path, monkeypatch, capsys):
+def test_an_interrupt_leaves_the_finished_trials_and_says_so(found, tmp_path, monkeypatch):
     comparison, _ = found
     original, ran = trials.run_trial, []
 
@@ -351,13 +351,43 @@ def test_an_interrupt_leaves_the_finished_trials_and_says_so(found, tmp_path, mo
 
     with monkeypatch.context() as patch:
         patch.setattr("imbalanced_losses.compare._run.run_trial", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            compare(binary(), out=tmp_path, **SMALL | {"quiet": False})
-    assert "Stopped: 3 of 6 trainings are done; the same call goes on there." in (
-        capsys.readouterr().out
-    )
+        with pytest.raises(KeyboardInterrupt) as stopped:
+            compare(binary(), out=tmp_path, **SMALL)
+        assert str(stopped.value) == (
+            f"Stopped: 3 of 6 trainings are done and kept in {str(tmp_path)!r}: the same call goes "
+            "on from there."
+        )
+        ran.clear()
+        with pytest.raises(KeyboardInterrupt, match="nothing of them is kept, since out is None"):
+            compare(binary(), **SMALL)
     assert len(list((tmp_path / "trials").iterdir())) == 3
     same(compare(binary(), out=tmp_path, **SMALL), comparison)
+
+
+@pytest.mark.filterwarnings("ignore:A worker stopped while some jobs")
+def test_a_worker_that_is_killed_ends_in_a_sentence_and_the_same_call_goes_on(tmp_path):
+    victims = tmp_path / "victims"
+
+    def network(inputs, outputs):
+        if victims.exists() and victims.read_text() != str(os.getpid()):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return nn.Linear(inputs, outputs)
+
+    victims.write_text(str(os.getpid()))  # all but this process
+    out = tmp_path / "out"
+    asked = SMALL | {"model": network, "jobs": 2}
+    with pytest.raises(RuntimeError) as killed:
+        compare(binary(), out=out, **asked)
+    kept = len(list((out / "trials").iterdir()))
+    assert str(killed.value) == (
+        "A worker process was killed, most often because memory ran out: "
+        f"{kept} of 6 trainings are done and kept in {str(out)!r}: the same call goes on from "
+        "there. Fewer jobs need less memory: jobs=1, or --jobs 1."
+    )
+    assert 1 <= kept < 6
+    victims.unlink()
+    compare(binary(), out=out, **asked)
+    assert len(list((out / "trials").iterdir())) == 6
 
 
 def test_it_says_beforehand_what_it_will_train_and_how_long_that_will_take(capsys):

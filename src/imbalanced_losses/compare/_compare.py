@@ -120,6 +120,7 @@ def compare(
     Raises:
         ValueError: The data cannot be compared, or a setting is out of range.
         TypeError: A setting has the wrong type.
+        RuntimeError: A worker process was killed; the trials that were finished are in `out`.
 
     Examples:
         >>> import numpy as np

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from typing import TypeAlias
 
@@ -10,6 +11,7 @@ from joblib.parallel import get_active_backend
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from imbalanced_losses._errors import WorkerError
 from imbalanced_losses._training.fit import RATES
 from imbalanced_losses.compare._store import Store
 from imbalanced_losses.compare._table import Table
@@ -39,6 +41,8 @@ def run_all(
 
     Raises:
         ValueError: The baseline cannot be trained.
+        WorkerError: A worker process was killed.
+        KeyboardInterrupt: As it came, with what is kept in its message.
     """
     done: dict[Place, Trial] = {}
     notes: list[str] = []
@@ -68,9 +72,12 @@ def run_all(
                     keep(job, trial)
                     tell(job)
     except KeyboardInterrupt:
-        kept = "nothing of it is kept" if store.folder is None else "the same call goes on there"
-        console.print(f"Stopped: {len(done)} of {len(jobs)} trainings are done; {kept}.")
-        raise
+        raise KeyboardInterrupt(f"Stopped: {_kept(jobs, done, store)}") from None
+    except BrokenExecutor as error:
+        raise WorkerError(
+            f"A worker process was killed, most often because memory ran out: "
+            f"{_kept(jobs, done, store)} Fewer jobs need less memory: jobs=1, or --jobs 1."
+        ) from error
     finally:
         forget()
     return done, notes
@@ -88,6 +95,13 @@ def _stored(jobs: Sequence[Job], plan: Plan, store: Store) -> tuple[dict[Place, 
         return found, []
     more = f", and {len(broken) - 1} more" if len(broken) > 1 else ""
     return found, [f"Stored trials are computed again: {broken[0]}{more}."]
+
+
+def _kept(jobs: Sequence[Job], done: dict[Place, Trial], store: Store) -> str:
+    told = f"{len(done)} of {len(jobs)} trainings are done"
+    if store.folder is None:
+        return f"{told}, and nothing of them is kept, since out is None."
+    return f"{told} and kept in {str(store.folder.parent)!r}: the same call goes on from there."
 
 
 def _numbered(number: int, table: Table, job: Job, plan: Plan) -> tuple[int, Trial]:
