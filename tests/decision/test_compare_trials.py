@@ -423,6 +423,13 @@ def test_a_recipe_that_fails_is_told_of_and_the_others_are_compared(monkeypatch)
     assert "focal failed on 2 of 2 folds: learning_rate must lead to finite logits." in found.notes
 
 
+def test_one_of_several_ranks_is_refused_before_anything_is_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match=r"one of 2 ranks\. Start it without torchrun"):
+        compare("none.csv", "target", out=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("goal", "values", "ends"),
     [

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
 from rich.console import Console
 from torch.utils.data import Dataset
 
 from imbalanced_losses import _checks
 from imbalanced_losses._goals import BUDGETED, Judge
-from imbalanced_losses._training.engine import PRECISION, STRATEGY
+from imbalanced_losses._training.engine import PRECISION
 from imbalanced_losses._training.fit import FitSettings
 from imbalanced_losses.compare._boosting import TREES
 from imbalanced_losses.compare._dataset import read_dataset
@@ -63,7 +64,6 @@ def compare(
     learning_rate: float | str = "auto",
     device: str | None = None,
     precision: str | None = None,
-    strategy: str | None = None,
     level: float = 0.95,
     resume: bool = True,
     quiet: bool = False,
@@ -109,7 +109,6 @@ def compare(
         learning_rate: "auto": the best of three, for every recipe; a number: for all of them.
         device: As torch names it; None: the CPU.
         precision: As Lightning Fabric names it.
-        strategy: As Lightning Fabric names it.
         level: Of intervals and of the verdict, in (0, 1).
         resume: Whether trials that are stored in `out` are used.
         quiet: Whether nothing is printed.
@@ -132,6 +131,7 @@ def compare(
         >>> sorted(one.recipe for one in found.outcomes)
         ['boosting', 'focal', 'prior_bias']
     """
+    _check_alone()
     _checks.one_of("goal", goal, GOALS)
     level = _checks.number("level", level, above=0, below=1)
     if budget is not None:
@@ -149,7 +149,6 @@ def compare(
         seed=seed,
         device="cpu" if device is None else device,
         precision=PRECISION if precision is None else precision,
-        strategy=STRATEGY if strategy is None else strategy,
     )
     # A log has no width of its own.
     console = Console(quiet=quiet, width=None if sys.stdout.isatty() else 110)
@@ -225,3 +224,15 @@ def compare(
         files = [write_report(found, folder), found.save(folder)]
     show(found, files, console)
     return found
+
+
+def _check_alone() -> None:
+    """Raise where other ranks do the same and would write to the same folder."""
+    ranks = int(os.environ.get("WORLD_SIZE", 1))
+    if dist.is_available() and dist.is_initialized():
+        ranks = dist.get_world_size()
+    if ranks > 1:
+        raise ValueError(
+            "compare must run as one process, and starts those that it needs itself (jobs); this "
+            f"is one of {ranks} ranks. Start it without torchrun."
+        )
