@@ -1,5 +1,6 @@
 """What a table holds, before anything is trained."""
 
+import dataclasses
 import io
 import json
 
@@ -123,6 +124,24 @@ def test_rows_of_another_array_are_found():
     x[:, 1] = 7
     part = inspect((x, y), test=(x[:10], y[:10])).test
     assert part.shared == part.rows == 10
+
+
+def test_rows_of_another_part_are_found_although_their_dates_are_text():
+    later = frame_of()
+    later["day"] = later["day"].astype(str)
+    assert inspect(frame_of(), "fraud", test=later).test.shared == ROWS
+    assert inspect(frame_of(), "fraud", test=later.assign(day="unknown")).test.shared == 0
+
+
+def test_sizes_of_models_are_told_apart_only_where_they_get_different_recipes():
+    found = inspect(frame_of(), "fraud")
+    assert "any model" in shown(found)
+    other = dataclasses.replace(found.advice[0], recipes=dict.fromkeys(CAPACITIES, "focal"))
+    other.recipes["linear"] = "smooth_ap_mix"
+    text = shown(dataclasses.replace(found, advice=(other, *found.advice[1:])))
+    assert "any model" not in text
+    for size in CAPACITIES:
+        assert f"{size} model" in text
 
 
 def test_all_of_it_is_json():

@@ -492,6 +492,8 @@ def test_what_says_nothing_is_left_out_and_said():
     [
         ("transaction_id", np.arange(ROWS) * 7919 % 10**5, True),
         ("customerId", np.arange(ROWS) * 7919 % 10**5, True),
+        # Pandas alone would read them as dates.
+        ("transaction", [f"T{101_000 + k}" for k in range(ROWS)], True),
         ("paid", np.arange(ROWS) * 7919 % 10**5, False),
         ("amount", np.arange(ROWS) + 0.5, False),
         ("name", [f"John the {k}th" for k in range(ROWS)], False),
@@ -553,6 +555,32 @@ def test_codes_are_no_numbers(texts):
     frame = frame_of().assign(code=[texts[k % 3] for k in range(ROWS)])
     table = read_table(frame, "fraud")
     assert set(table.features["code"]) == set(texts)
+
+
+@pytest.mark.parametrize(
+    ("texts", "dates"),
+    [
+        (["2024-01-02 10:30:00", None], ["2024-01-02 10:30", None]),
+        (["01.02.2024", "13.02.2024"], ["2024-02-01", "2024-02-13"]),
+        (["2024-01-01T01:00:00+02:00", "2024-01-02T00:00:00Z"], ["2023-12-31 23:00", "2024-01-02"]),
+    ],
+)
+def test_dates_written_as_text_are_read_and_what_folds_do_with_time_is_said(texts, dates):
+    frame = frame_of().assign(at=texts * (ROWS // 2))
+    table = read_table(frame, "fraud")
+    wanted = pd.to_datetime(pd.Series(dates * (ROWS // 2)), format="mixed")
+    assert (table.features["at"].eq(wanted) | wanted.isna()).all()
+    finding = finding_of(table, "dates")
+    assert finding.columns == ("at",)
+    assert "mixes earlier and later rows" in finding.message
+
+
+@pytest.mark.parametrize("texts", [["10:30", "11:45"], ["2024-01-02", "soon"], ["A-1", "B-2"]])
+def test_texts_that_are_no_dates_stay_texts(texts):
+    frame = frame_of().assign(at=texts * (ROWS // 2))
+    table = read_table(frame, "fraud")
+    assert set(table.features["at"]) == set(texts)
+    assert not [one for one in table.findings if one.code == "dates"]
 
 
 def test_a_few_broken_cells_in_a_column_of_numbers_are_missing_and_said(tmp_path):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -300,6 +301,7 @@ def test_a_backend_of_joblib_that_the_caller_chose_is_used(found):
 
 
 KILLED = """
+import os
 import os
 import signal
 import imbalanced_losses.compare._compare as room

@@ -19,7 +19,7 @@ def show_inspection(console: Console, found: Inspection) -> None:
     _say(
         console,
         f"{found.name}: {counted(found.rows, 'row')}, {found.kind}, "
-        + ", ".join(f"{count:,} {kind}" for kind, count in found.columns.items() if count),
+        + ", ".join(f"{kind}: {count:,}" for kind, count in found.columns.items() if count),
         style="bold",
     )
     if found.different_rows < found.rows:
@@ -43,16 +43,7 @@ def show_inspection(console: Console, found: Inspection) -> None:
         ],
         "How well a recall is known: with the rarest class here, and with more",
     )
-    _table(
-        console,
-        ["goal", *(f"{capacity} model" for capacity in found.advice[0].recipes)],
-        [
-            (one.title, *(RECIPES[name].title for name in one.recipes.values()))
-            for one in found.advice
-        ],
-        "What to begin with, and to measure against the baseline",
-        numbers=False,
-    )
+    _table(console, *_advice(found), "What to begin with, and to measure against", numbers=False)
     for name, reason in found.reasons.items():
         _say(console, f"{RECIPES[name].title}: {reason}")
     if found.test is not None:
@@ -64,6 +55,18 @@ def show_inspection(console: Console, found: Inspection) -> None:
             + (". Judge without them: a model has seen them." if part.shared else "."),
             style="bold red" if part.shared else "bold",
         )
+
+
+def _advice(found: Inspection) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Heads and rows: a column for each size of model only where they get different recipes."""
+    sizes = list(found.advice[0].recipes)
+    alike = all(len(set(one.recipes.values())) == 1 for one in found.advice)
+    heads = ["goal", *(["any model"] if alike else (f"{size} model" for size in sizes))]
+    rows = [
+        (one.title, *(RECIPES[one.recipes[size]].title for size in sizes[: 1 if alike else None]))
+        for one in found.advice
+    ]
+    return heads, rows
 
 
 def show_findings(console: Console, found: Inspection) -> None:

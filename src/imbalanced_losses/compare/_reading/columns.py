@@ -10,6 +10,7 @@ import pandas as pd
 from pandas.api import types
 
 from imbalanced_losses._errors import counted, listed, quoted
+from imbalanced_losses.compare._reading.dates import parse_dates
 from imbalanced_losses.compare._reading.texts import parse_numbers
 from imbalanced_losses.compare._table import Finding
 
@@ -39,7 +40,8 @@ def clean(
         keep: Columns that stay although they look like ids or hold one value.
     """
     columns, findings = _plain_columns(frame)
-    _read_texts(columns, findings)
+    _read_numbers(columns, findings)
+    _read_dates(columns, findings)
     _mask_infinite(columns, findings)
     _drop_empty(columns, findings)
     _drop_constant(columns, findings, keep)
@@ -60,6 +62,9 @@ def like(frame: pd.DataFrame, model: pd.DataFrame) -> pd.DataFrame:
                 column = column if parsed is None else pd.Series(parsed.values, column.index)
             values = column.to_numpy(np.float64, na_value=np.nan)
             column = pd.Series(np.where(np.abs(values) > _LARGEST, np.nan, values), column.index)
+        elif types.is_datetime64_any_dtype(wanted.dtype):
+            dates = parse_dates(column)
+            column = pd.Series(pd.NaT, frame.index) if dates is None else dates
         columns[name] = column
     return pd.DataFrame(columns, index=frame.index)
 
@@ -122,13 +127,19 @@ def _plain_columns(frame: pd.DataFrame) -> tuple[Columns, list[Finding]]:
     return columns, [Finding("unusable", message, odd)]
 
 
-def _read_texts(columns: Columns, findings: list[Finding]) -> None:
+def _texts(columns: Columns) -> Iterator[tuple[str, pd.Series]]:
+    for name, column in list(columns.items()):
+        if not (
+            types.is_numeric_dtype(column.dtype) or types.is_datetime64_any_dtype(column.dtype)
+        ):
+            yield name, column
+
+
+def _read_numbers(columns: Columns, findings: list[Finding]) -> None:
     """Numbers written as text become numbers."""
     read, broken, cells = [], [], 0
     example = strange = ""
-    for name, column in columns.items():
-        if types.is_numeric_dtype(column.dtype) or types.is_datetime64_any_dtype(column.dtype):
-            continue
+    for name, column in _texts(columns):
         parsed = parse_numbers(column)
         if parsed is None:
             continue
@@ -149,6 +160,24 @@ def _read_texts(columns: Columns, findings: list[Finding]) -> None:
             f"{quoted(strange)}: {listed(broken)}."
         )
         findings.append(Finding("broken_numbers", message, tuple(broken)))
+
+
+def _read_dates(columns: Columns, findings: list[Finding]) -> None:
+    """Dates written as text become dates; whoever has any is told how folds treat time."""
+    for name, column in _texts(columns):
+        dates = parse_dates(column)
+        if dates is not None:
+            columns[name] = dates
+    found = [
+        name for name, column in columns.items() if types.is_datetime64_any_dtype(column.dtype)
+    ]
+    if found:
+        message = (
+            f"Dates: {listed(found)}. Every fold mixes earlier and later rows, so what is measured "
+            "holds for rows of the same time. Where things change, judge the choice on later rows "
+            "too."
+        )
+        findings.append(Finding("dates", message, tuple(found)))
 
 
 def _mask_infinite(columns: Columns, findings: list[Finding]) -> None:
@@ -225,8 +254,7 @@ def _names_rows(name: str, column: pd.Series, distinct: int) -> bool:
         return False
     if not types.is_numeric_dtype(column.dtype):
         some = column.dropna().astype(str).head(_MANY_ROWS)
-        words = some.str.contains(r"\s").any()
-        return not words and not _are_dates(some)
+        return not some.str.contains(r"\s").any()
     values = column.dropna().to_numpy(np.float64)
     if (values != np.floor(values)).any():
         return False
@@ -235,8 +263,3 @@ def _names_rows(name: str, column: pd.Series, distinct: int) -> bool:
         return True
     times = any(first <= low and high <= last for first, last in _TIMES)
     return len(values) >= _MANY_ROWS and not times
-
-
-def _are_dates(texts: pd.Series) -> bool:
-    dates = pd.to_datetime(texts, errors="coerce", format="mixed", utc=True)
-    return bool(dates.notna().mean() > 0.5)
