@@ -206,6 +206,8 @@ def test_a_comparison_holds_what_it_promises(found):
     scores = comparison.scores.calibrated
     assert set(scores) == {"prior_bias", "boosting"}
     assert all(np.isfinite(one).all() and one.shape == (120, 1) for one in scores.values())
+    assert any("know nothing have an average precision of 0.125" in it for it in comparison.notes)
+    assert any("its own scores for rows that it has not seen" in it for it in comparison.notes)
     assert repr(Comparison.load(folder)) == repr(comparison)
 
 
@@ -489,6 +491,7 @@ def test_multilabel_rows_are_compared_by_label():
 def test_other_goals_judge_what_the_user_would_get(goal):
     found = compare(binary(), **SMALL | {"goal": goal, "recipes": ["class_weights"]})
     values = {one.recipe: one.mean for one in found.outcomes}
+    assert not any("know nothing" in note for note in found.notes)
     if goal == "log_loss":
         # Undone, class weights cost little likelihood; as they stand they would cost most of it.
         assert values["class_weights"] > 1.5 * values["prior_bias"]

@@ -31,6 +31,7 @@ from imbalanced_losses.compare._summary import (
     marks,
     outcome,
     pooled,
+    reading,
     shared_rows,
     told,
 )
@@ -183,7 +184,7 @@ def compare(
     todo = [Job(recipe, fold) for fold in parts for recipe in rows]
     workers = 1 if jobs == -1 and settings.device != "cpu" else jobs
     trials, met = run_all(table, todo, plan, store, workers=workers, resume=resume, console=console)
-    notes += met + told(todo, trials) + shared_rows(table)
+    notes += met + told(todo, trials) + reading(table, goal) + shared_rows(table)
 
     outcomes, choice = judged(
         [outcome(recipe, todo, trials, goal, 1 / folds, level) for recipe in rows],

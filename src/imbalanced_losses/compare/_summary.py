@@ -119,6 +119,20 @@ def told(jobs: Sequence[Job], trials: Trials) -> list[str]:
     return notes
 
 
+def reading(table: Table, goal: Goal) -> list[str]:
+    """What has to be known to read any comparison: what chance reaches, whose the threshold is."""
+    notes = []
+    if goal == "average_precision":
+        rates = table.problem.rates
+        chance = sum(rates) / len(rates)
+        notes.append(f"Scores that know nothing have an average precision of {chance:.3g}.")
+    notes.append(
+        "The threshold is that of the models of this comparison. Choose that of a model that is "
+        "trained anew on its own scores for rows that it has not seen."
+    )
+    return notes
+
+
 def shared_rows(table: Table) -> list[str]:
     """What has to be known of intervals where rows come in groups."""
     alone = len(np.unique(table.groups))
