@@ -143,6 +143,15 @@ def class_logits(logits: Tensor) -> tuple[int, torch.Size]:
     return logits.shape[1], logits.shape[:1] + logits.shape[2:]
 
 
+def layout_fix(targets: Tensor, shape: torch.Size, name: str) -> str:
+    """What to do where targets fit logits `[N, C, d1, ...]` but for the place of one dimension."""
+    if targets.shape == shape[:-1]:
+        return f" Classes belong in dimension 1: {name}.movedim(-1, 1)."
+    if targets.shape == (*shape[:1], 1, *shape[2:]):
+        return " Drop dimension 1: targets.squeeze(1)."
+    return ""
+
+
 def class_indices(targets: Tensor, shape: torch.Size, logits_shape: torch.Size) -> None:
     """Raise unless the targets are class indices of this shape."""
     is_index = not (
@@ -156,8 +165,9 @@ def class_indices(targets: Tensor, shape: torch.Size, logits_shape: torch.Size) 
     )
     if targets.shape == shape:
         raise TypeError(wanted + " Convert class indices with targets.long().")
-    fix = " Pass probabilities as floats." if targets.shape == logits_shape else ""
-    raise ValueError(wanted + fix)
+    if targets.shape == logits_shape:
+        raise ValueError(wanted + " Pass probabilities as floats.")
+    raise ValueError(wanted + layout_fix(targets, logits_shape, "logits"))
 
 
 def probabilities(targets: Tensor) -> None:

@@ -87,3 +87,6 @@ def test_a_weight_per_row_may_be_a_column_and_nothing_else_is_broadcast():
         for wrong in ((1, *shape[1:]), (1,) * len(shape), (*shape, 1), (4, 1, 1, 1)):
             with pytest.raises(ValueError, match="sample_weight must have shape"):
                 loss(logits, targets, sample_weight=torch.ones(wrong))
+        if len(shape) > 1:
+            with pytest.raises(ValueError, match="one per row; else use expand_as"):
+                loss(logits, targets, sample_weight=torch.ones(1, *shape[1:]))

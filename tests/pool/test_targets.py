@@ -5,8 +5,9 @@ import torch
 
 import reference
 from cases import assert_same
-from imbalanced_losses import SmoothAPLoss
+from imbalanced_losses import SmoothAPLoss, SoftmaxFocalLoss
 from imbalanced_losses._pool.rows import one_vs_rest
+from imbalanced_losses.metrics import average_precision
 
 INTEGERS = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16]
 FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -42,6 +43,38 @@ def test_multi_hot_with_ignored_cells(dtype):
     wanted = [[1, 0, -1], [0, 0, 0], [-1, -1, -1], [1, 1, 1]]
     assert labels(targets, 3, 9) == wanted
     assert labels(targets == 1, 3, 9) == [[max(x, 0) for x in row] for row in wanted]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        SoftmaxFocalLoss(),
+        SmoothAPLoss(num_classes=3),
+        average_precision,
+    ],
+    ids=["focal", "ranking", "metric"],
+)
+def test_a_layout_of_other_libraries_is_refused_with_the_line_that_mends_it(call):
+    tokens, labels = torch.zeros(4, 7, 3), torch.zeros(4, 7, dtype=torch.long)
+    with pytest.raises(ValueError, match=r"Classes belong in dimension 1: \w+.movedim\(-1, 1\)"):
+        call(tokens, labels)
+    call(tokens.movedim(-1, 1), labels)
+    maps = torch.zeros(4, 3, 8, 9)
+    labels = torch.zeros(4, 1, 8, 9, dtype=torch.long)
+    with pytest.raises(ValueError, match=r"Drop dimension 1: targets.squeeze\(1\)"):
+        call(maps, labels)
+    call(maps, labels.squeeze(1))
+
+
+def test_maps_of_one_class_keep_its_dimension():
+    loss_fn, logits, targets = (
+        SmoothAPLoss(num_classes=1),
+        torch.zeros(4, 8, 9),
+        torch.zeros(4, 8, 9),
+    )
+    with pytest.raises(ValueError, match=r"logits.unsqueeze\(1\)"):
+        loss_fn(logits, targets)
+    loss_fn(logits.unsqueeze(1), targets)
 
 
 @pytest.mark.parametrize(

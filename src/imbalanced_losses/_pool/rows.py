@@ -86,6 +86,7 @@ def _by_position(
         raise ValueError(
             f"targets must have shape {list(positions)} (class indices) or {list(logits.shape)} "
             f"(multi-hot) beside dense logits {list(logits.shape)}; got {list(targets.shape)}."
+            f"{_checks.layout_fix(targets, logits.shape, 'logits')}"
         )
 
     def spread(name: str, given: Tensor | None) -> Tensor | None:
@@ -111,9 +112,14 @@ def _scores(logits: Tensor, num_classes: int) -> Tensor:
     columns = logits.unsqueeze(1) if logits.dim() == 1 and num_classes == 1 else logits
     if columns.dim() != 2 or columns.shape[1] != num_classes:
         binary = "[N], " if num_classes == 1 else ""
+        fix = ""
+        if logits.dim() > 2 and logits.shape[-1] == num_classes:
+            fix = " Classes belong in dimension 1: logits.movedim(-1, 1)."
+        elif logits.dim() > 2 and num_classes == 1:
+            fix = " Maps of one class have that dimension too: logits.unsqueeze(1)."
         raise ValueError(
             f"logits must have shape {binary}[N, {num_classes}] or [N, {num_classes}, d1, ...] for "
-            f"num_classes={num_classes}; got {list(logits.shape)}."
+            f"num_classes={num_classes}; got {list(logits.shape)}.{fix}"
         )
     return columns if columns.dtype == torch.float64 else columns.float()
 

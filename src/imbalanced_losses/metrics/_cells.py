@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from imbalanced_losses._checks import one_of, weights
+from imbalanced_losses._checks import layout_fix, one_of, weights
 from imbalanced_losses._pool.rows import IGNORED, one_vs_rest
 
 # A tensor, a NumPy array or what else knows `__array__`, or a (nested) list of numbers.
@@ -180,6 +180,7 @@ def _one_row_per_position(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tens
         raise ValueError(
             f"targets must have shape [N, d1, ...] = {[shape[0], *shape[2:]]}, or multi-hot "
             f"[N, C, d1, ...] = {shape}, as the scores have; got {list(targets.shape)}."
+            f"{layout_fix(targets, scores.shape, 'scores')}"
         )
     return scores.movedim(1, -1).reshape(-1, shape[1]), targets
 

@@ -41,7 +41,7 @@ def ranked(scores: ArrayLike, targets: ArrayLike, ignore_index: int) -> Ranked:
     if list(given.shape[1:]) not in ([], [1]):
         raise ValueError(
             f"scores must have shape [N] or [N, 1], one binary problem; got {list(given.shape)}. "
-            "Choose for one class at a time: scores[:, c] with targets == c."
+            "Choose for one class at a time: scores[:, c] with targets == c; flatten maps."
         )
     valid = cells.valid[0].cpu()
     if not valid.any() and given.isnan().any():
