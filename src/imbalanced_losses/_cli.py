@@ -109,6 +109,7 @@ def compare(
     group: Group = None,
     device: Annotated[str | None, typer.Option(help="Such as cpu or cuda.")] = None,
     precision: Annotated[str | None, typer.Option(help="Such as bf16-mixed.")] = None,
+    strategy: Annotated[str | None, typer.Option(help="Such as ddp.")] = None,
     level: Annotated[float, typer.Option(help="Of every interval, in (0, 1).")] = 0.95,
     resume: Annotated[bool, typer.Option(help="Go on with the trials that OUT holds.")] = True,
     quiet: Annotated[bool, typer.Option(help="Print the verdict alone.")] = False,
@@ -123,6 +124,7 @@ def compare(
             "model": model,
             "device": device,
             "precision": precision,
+            "strategy": strategy,
         }
         options: dict[str, Any] = {name: value for name, value in given.items() if value}
         result = room.compare(

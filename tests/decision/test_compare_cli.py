@@ -89,6 +89,7 @@ def test_every_option_reaches_the_library_under_its_own_name(data, calls, tmp_pa
         "--wish": "recall=0.9",
         "--device": "cpu",
         "--precision": "bf16-mixed",
+        "--strategy": "ddp",
         "--level": "0.9",
     }
     words = [word for pair in options.items() for word in pair]
@@ -115,6 +116,7 @@ def test_every_option_reaches_the_library_under_its_own_name(data, calls, tmp_pa
         "wish": {"recall": 0.9},
         "device": "cpu",
         "precision": "bf16-mixed",
+        "strategy": "ddp",
         "level": 0.9,
         "resume": False,
         "quiet": True,

@@ -304,7 +304,6 @@ def test_a_backend_of_joblib_that_the_caller_chose_is_used(found):
 
 KILLED = """
 import os
-import os
 import signal
 import imbalanced_losses.compare._compare as room
 import imbalanced_losses.compare._run as running
@@ -341,6 +340,50 @@ def test_a_run_that_is_killed_goes_on_where_it_was(found, tmp_path, monkeypatch)
     )
     same(compare(binary(), out=tmp_path, **SMALL), comparison)
     assert len(ran) == 6 - 2
+
+
+def test_of_several_ranks_the_first_prints_and_writes(found, tmp_path, monkeypatch, capsys):
+    comparison, folder = found
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    asked = SMALL | {"quiet": False, "jobs": -1}
+    same(compare(binary(), out=tmp_path, **asked), comparison)
+    assert not list(tmp_path.iterdir())
+    assert not capsys.readouterr().out
+    before = sorted(folder.rglob("*"))
+    # What the first wrote, the others read.
+    monkeypatch.setattr("imbalanced_losses.compare._run.run_trial", None)
+    same(compare(binary(), out=folder, **asked), comparison)
+    assert sorted(folder.rglob("*")) == before
+    with pytest.raises(ValueError, match="jobs must be 1 where 2 ranks train each network"):
+        compare(binary(), **asked | {"jobs": 2})
+
+
+RANKED = """
+import sys
+import torch
+import imbalanced_losses.compare._compare as room
+from test_compare_trials import SMALL, binary
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    room.TREES = 20
+    room.compare(binary(), out=sys.argv[1], strategy="ddp", **SMALL | {"quiet": False})
+    assert torch.distributed.get_world_size() == 2
+"""
+
+
+@pytest.mark.slow
+def test_two_ranks_compare_as_one_does(found, tmp_path):
+    comparison, _ = found
+    script = tmp_path / "ranked.py"
+    script.write_text(RANKED)
+    printed = launch.torchrun(script, tmp_path / "out")
+    assert printed.count(comparison.sentence[:40]) == 1
+    together = Comparison.load(tmp_path / "out")
+    for one, other in zip(together.outcomes, comparison.outcomes, strict=True):
+        assert one.recipe == other.recipe
+        assert one.values == pytest.approx(other.values, abs=1e-4)
 
 
 def test_an_interrupt_leaves_the_finished_trials_and_says_so(found, tmp_path, monkeypatch):
@@ -425,13 +468,6 @@ def test_a_recipe_that_fails_is_told_of_and_the_others_are_compared(monkeypatch)
     assert found.outcome("focal").difference is None
     assert found.outcomes[-1].recipe == "focal"
     assert "focal failed on 2 of 2 folds: learning_rate must lead to finite logits." in found.notes
-
-
-def test_one_of_several_ranks_is_refused_before_anything_is_read(tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match=r"one of 2 ranks\. Start it without torchrun"):
-        compare("none.csv", "target", out=tmp_path)
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

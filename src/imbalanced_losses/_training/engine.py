@@ -4,9 +4,17 @@ import os
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 PRECISION, STRATEGY = "32-true", "auto"
+
+
+def place_among_ranks() -> tuple[int, int]:
+    """The rank of this process and how many there are, 0 and 1 where no launcher started it."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
 class Engine:

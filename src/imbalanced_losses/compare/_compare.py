@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
 from rich.console import Console
 from torch.utils.data import Dataset
 
 from imbalanced_losses import _checks
 from imbalanced_losses._goals import BUDGETED, Judge
-from imbalanced_losses._training.engine import PRECISION
+from imbalanced_losses._training.engine import PRECISION, STRATEGY, place_among_ranks
 from imbalanced_losses._training.fit import FitSettings
 from imbalanced_losses.compare._boosting import TREES
 from imbalanced_losses.compare._dataset import read_dataset
@@ -65,6 +64,7 @@ def compare(
     learning_rate: float | str = "auto",
     device: str | None = None,
     precision: str | None = None,
+    strategy: str | None = None,
     level: float = 0.95,
     resume: bool = True,
     quiet: bool = False,
@@ -110,6 +110,8 @@ def compare(
         learning_rate: "auto": the best of three, for every recipe; a number: for all of them.
         device: As torch names it; None: the CPU.
         precision: As Lightning Fabric names it.
+        strategy: As Lightning Fabric names it, such as "ddp" in processes started by torchrun,
+            which train each network together; the first of them prints and writes.
         level: Of intervals and of the verdict, in (0, 1).
         resume: Whether trials that are stored in `out` are used.
         quiet: Whether nothing is printed.
@@ -132,7 +134,6 @@ def compare(
         >>> sorted(one.recipe for one in found.outcomes)
         ['boosting', 'focal', 'prior_bias']
     """
-    _check_alone()
     _checks.one_of("goal", goal, GOALS)
     level = _checks.number("level", level, above=0, below=1)
     if budget is not None:
@@ -150,11 +151,17 @@ def compare(
         seed=seed,
         device="cpu" if device is None else device,
         precision=PRECISION if precision is None else precision,
+        strategy=STRATEGY if strategy is None else strategy,
     )
     # A log has no width of its own.
-    console = Console(quiet=quiet, width=None if sys.stdout.isatty() else 110)
+    rank, ranks = place_among_ranks()
+    if ranks > 1 and jobs not in (-1, 1):
+        raise ValueError(
+            f"jobs must be 1 where {ranks} ranks train each network together; got {jobs}."
+        )
+    console = Console(quiet=quiet or rank > 0, width=None if sys.stdout.isatty() else 110)
     folder = None if out is None else Path(out)
-    store = Store(folder)
+    store = Store(folder, writes=rank == 0)
 
     ready = isinstance(data, Dataset)
     if ready:
@@ -182,7 +189,8 @@ def compare(
     )
     rows: tuple[Recipe | None, ...] = (*tried, None)
     todo = [Job(recipe, fold) for fold in parts for recipe in rows]
-    workers = 1 if jobs == -1 and settings.device != "cpu" else jobs
+    is_alone = ranks == 1 and settings.device == "cpu"
+    workers = 1 if jobs == -1 and not is_alone else jobs
     trials, met = run_all(table, todo, plan, store, workers=workers, resume=resume, console=console)
     notes += met + told(todo, trials) + reading(table, goal) + shared_rows(table)
 
@@ -218,22 +226,10 @@ def compare(
         ),
     )
     files = []
-    if folder is not None:
+    if folder is not None and rank == 0:
         # The page, with its pictures, is costly to import.
         from imbalanced_losses.compare._report import write_report
 
         files = [write_report(found, folder), found.save(folder)]
     show(found, files, console)
     return found
-
-
-def _check_alone() -> None:
-    """Raise where other ranks do the same and would write to the same folder."""
-    ranks = int(os.environ.get("WORLD_SIZE", 1))
-    if dist.is_available() and dist.is_initialized():
-        ranks = dist.get_world_size()
-    if ranks > 1:
-        raise ValueError(
-            "compare must run as one process, and starts those that it needs itself (jobs); this "
-            f"is one of {ranks} ranks. Start it without torchrun."
-        )

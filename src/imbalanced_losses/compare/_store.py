@@ -24,12 +24,14 @@ class Store:
 
     Args:
         folder: The output folder; None: nothing is kept.
+        writes: Whether trials are kept, or only read: one of several ranks writes for all.
 
     Raises:
         DataError: Nothing can be written there.
     """
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, *, writes: bool = True) -> None:
+        self.writes = writes
         self.folder: Path | None = None
         if folder is not None:
             _check_folder(folder)
@@ -50,7 +52,7 @@ class Store:
 
     def write(self, job: Job, plan: Plan, trial: Trial) -> None:
         """Keep a trial."""
-        if self.folder is None:
+        if self.folder is None or not self.writes:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         key = job.key(plan)
