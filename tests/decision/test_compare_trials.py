@@ -19,11 +19,13 @@ from torch.utils.data import Dataset, TensorDataset
 import launch
 from imbalanced_losses._goals import bounds_of
 from imbalanced_losses._paired import corrected_interval
+from imbalanced_losses._training.fit import FitSettings
 from imbalanced_losses.compare import Comparison, _report, compare
 from imbalanced_losses.compare import _boosting as boosting
 from imbalanced_losses.compare import _trials as trials
 from imbalanced_losses.compare._boosting import boost
 from imbalanced_losses.compare._folds import split
+from imbalanced_losses.compare._run import _how_long
 from imbalanced_losses.compare._summary import outcome
 from imbalanced_losses.recipes import GOALS, RECIPES
 
@@ -452,6 +454,15 @@ def test_it_says_beforehand_what_it_will_train_and_how_long_that_will_take(capsy
         assert words in told
     compare(binary(), **SMALL)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("outputs", "seconds"), [(1, 20), (9, 60)])
+def test_a_ranking_loss_is_known_to_take_longer_the_more_outputs_there_are(outputs, seconds):
+    fold = parts_of([0, 1] * 4, folds=2, repeats=1)[0]
+    jobs = [trials.Job(RECIPES["smooth_ap_mix"], fold)]
+    plan = trials.Plan("average_precision", None, FitSettings())
+    first = trials.Trial({}, (), seconds=10.0)
+    assert f"about {seconds} s for" in _how_long(first, jobs, plan, outputs, workers=1)
 
 
 def test_a_recipe_that_fails_is_told_of_and_the_others_are_compared(monkeypatch):
