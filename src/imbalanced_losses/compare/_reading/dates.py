@@ -3,7 +3,8 @@
 import warnings
 
 import pandas as pd
-from skrub import ToDatetime
+
+from imbalanced_losses._errors import missing_extra
 
 
 def parse_dates(column: pd.Series) -> pd.Series | None:
@@ -11,6 +12,11 @@ def parse_dates(column: pd.Series) -> pd.Series | None:
 
     The whole column decides whether day or month comes first.
     """
+    # Costly to import, and tables of numbers do without.
+    try:
+        from skrub import ToDatetime
+    except ModuleNotFoundError as error:
+        raise ImportError(missing_extra(error)) from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
