@@ -145,6 +145,9 @@ class Problem:
 class Recipe:
     """One way to train. Everything that is not said here stays as it is for all recipes.
 
+    `init_layer`, `build_loss` and `undo` do their part of it. `sampler`, `average`, `members` and
+    `adjust` are for the training loop to do, as `RareClassClassifier` does.
+
     Attributes:
         name: Its key in `RECIPES`.
         title: What a table calls it.
@@ -157,7 +160,8 @@ class Recipe:
             positive) or `"balanced"` (classes drawn alike).
         average: Decay of a running average of the weights that is used after training; 0: none.
         members: Nets whose probabilities are averaged.
-        adjust: Whether the decision shifts the logits by `choose_tau` on validation rows.
+        adjust: Whether the decision is that of `adjust_logits`, with the `choose_tau` of validation
+            rows.
         kinds: The problems that it is for.
     """
 
@@ -178,9 +182,10 @@ class Recipe:
         """The loss, called as `loss(logits, targets, sample_weight=...)`.
 
         Args:
-            problem: Of the training rows. Logits have shape `[N, problem.outputs]`; targets are
-                class indices `[N]` for multiclass problems, and zeros and ones of the logits' shape
-                for the other two.
+            problem: Of the training rows. Logits have shape `[N, problem.outputs]`, of maps and
+                sequences `[N, problem.outputs, d1, ...]`; targets are class indices `[N]` or
+                `[N, d1, ...]` for multiclass problems, and zeros and ones of the logits' shape for
+                the other two.
             steps: Training steps in all; a ranking loss joins after the first tenth.
             budget: Highest false-positive rate or share of alerts that counts, in (0, 1); used by
                 `"pauc"` and `"recall"`. None: 0.01.
