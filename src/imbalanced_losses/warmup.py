@@ -281,8 +281,9 @@ class LossWarmupWrapper(nn.Module):
         if not isinstance(state, Tensor) or state.shape != (4,) or state.is_floating_point():
             raise ValueError(
                 "The checkpoint's position in the schedule must be a tensor of four integers; got "
-                f"{state!r}. It is of another module or version: load it with strict=False without "
-                "its key '_extra_state', and call the hooks with the epoch and step to go on from."
+                f"{state!r}. It is of another module or version: leave the keys of the loss out "
+                "(this one ends in '_extra_state'), load the others with strict=False, and call "
+                "the hooks with the epoch and step to go on from."
             )
         self.schedule.progress = state.tolist()
         self._unseen_hooks.discard("on_train_epoch_start")
