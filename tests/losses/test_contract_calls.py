@@ -259,25 +259,31 @@ def test_gathering_without_a_process_group_is_refused(case):
         ("smooth_ap-binary", "aot_eager", {"max_pool_size": 20}),
         ("smooth_ap-multi_hot", "aot_eager", {"reduction": "none"}),
         ("recall", "aot_eager", {}),
-        ("pauc-population-log_odds", "aot_eager", {}),
         ("pauc-pairwise", "aot_eager", {}),
         ("pairwise_auc", "aot_eager", {}),
         ("pairwise_auc-logistic", "aot_eager", {}),
         ("recall_at_precision", "aot_eager", {}),
-        ("precision_at_recall", "aot_eager", {}),
-        ("recall-moving", "aot_eager", {}),
-        ("pauc-trapezoid-moving", "aot_eager", {"max_pool_size": 20}),
+        ("recall-moving", "aot_eager", {"max_pool_size": 20}),
         ("softmax_focal-dense", "aot_eager", {}),
-        ("softmax_focal-probabilities", "aot_eager", {}),
         ("sigmoid_focal-soft", "aot_eager", {}),
-        ("logit_adjusted-dense", "aot_eager", {}),
+        ("logit_adjusted", "aot_eager", {}),
         ("ldam", "aot_eager", {}),
-        ("ldam-probabilities", "aot_eager", {}),
         ("asymmetric", "aot_eager", {}),
         ("warmup", "aot_eager", {}),
         *(
-            pytest.param(name, "inductor", {}, marks=pytest.mark.slow)
-            for name in ("recall", "recall-moving", "pairwise_auc", "recall_at_precision")
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("pauc-population-log_odds", "aot_eager", {}),
+                ("precision_at_recall", "aot_eager", {}),
+                ("pauc-trapezoid-moving", "aot_eager", {"max_pool_size": 20}),
+                ("softmax_focal-probabilities", "aot_eager", {}),
+                ("logit_adjusted-dense", "aot_eager", {}),
+                ("ldam-probabilities", "aot_eager", {}),
+                ("recall", "inductor", {}),
+                ("recall-moving", "inductor", {}),
+                ("pairwise_auc", "inductor", {}),
+                ("recall_at_precision", "inductor", {}),
+            )
         ),
     ],
 )

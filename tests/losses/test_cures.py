@@ -230,7 +230,7 @@ def written_gradient(pool: reference.Class, options: dict, rows: int) -> Tensor:
 @every_moving
 @pytest.mark.parametrize("queue", [False, True])
 def test_the_second_derivative_is_that_of_the_gradient_as_written(cls, options, queue) -> None:
-    logits, targets = batch()
+    logits, targets = batch(rows=12)
     loss = with_queue(cls, options) if queue else cls(3, queue_size=0, **options)
 
     def expected(x: Tensor) -> Tensor:

@@ -143,6 +143,7 @@ def test_torch_func_transforms(make, target_of, ignore_index):
     torch.testing.assert_close(twice, wanted)
 
 
+@pytest.mark.no_cover  # what a compiler traces is not executed
 @each_loss
 def test_compiles_to_one_graph(make, target_of):
     """Two settings each: from the second on, the compiler makes their numbers inputs."""

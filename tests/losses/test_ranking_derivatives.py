@@ -58,7 +58,7 @@ def with_queue(cls, options, **more):
 @every_fixed_loss
 @pytest.mark.parametrize("queue", [False, True])
 def test_the_second_derivative_is_the_oracles(cls, options, queue) -> None:
-    logits, targets = batch()
+    logits, targets = batch(rows=12)
     loss = with_queue(cls, options) if queue else cls(3, queue_size=0, **options)
     oracle = reference.RankingLoss(STATISTICS[cls], options, queue_size=40 if queue else 0)
     if queue:

@@ -108,6 +108,7 @@ def test_coverage_at_budget_demo():
     assert all(math.isfinite(row["AP"]) for row in result.values())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*next to no gradient")
 def test_contested_top_sees_what_a_detached_threshold_does(capsys):
     found = run("contested_top", rows=8000, steps=150, seeds=1)["linear head"]
