@@ -52,6 +52,7 @@ def test_a_linear_model_comes_to_the_optimum_of_logistic_regression() -> None:
     assert model.learning_rate_ in (0.01, 0.03, 0.1)
 
 
+@pytest.mark.no_cover  # long runs of what other tests cover
 @pytest.mark.parametrize(
     ("kind", "name"),
     [(kind, recipe.name) for kind in DATA for recipe in for_problem(kind)],

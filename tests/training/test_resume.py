@@ -23,7 +23,8 @@ from imbalanced_losses import (
     SoftmaxFocalLoss,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:The pool of")
+# Long runs of what other tests cover.
+pytestmark = [pytest.mark.no_cover, pytest.mark.filterwarnings("ignore:The pool of")]
 
 CLASSES, ROWS, STEPS, EPOCH = 3, 16, 14, 4
 EVERY, KILLED_AT = 3, 11  # the last checkpoint is two steps before the end, in mid-epoch
