@@ -78,8 +78,9 @@ class RareClassClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         refit: Whether a network is trained anew on all rows, at the learning rate and for the share
             of the steps that did best on the held-out ones.
         validation_fraction: Share of the rows of each class that is held out for that, in (0, 1).
-        standardize: Whether features are brought to mean 0 and standard deviation 1, as they are in
-            the training rows. Turn it off where a pipeline does so.
+        standardize: Whether features are brought to mean 0 and standard deviation 1 in the training
+            rows, with far tails, such as those of amounts of money, drawn in by arcsinh. Turn it
+            off where a pipeline scales, or where a linear model is to follow such a tail itself.
         pos_label: The class that the goal of a binary problem is about. None: the rarer one.
         random_state: Seed of the held-out rows, initial weights, order and dropout. Torch's global
             random state is neither used nor changed.

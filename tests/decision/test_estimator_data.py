@@ -32,15 +32,33 @@ def test_constant_and_huge_and_tiny_features_change_nothing() -> None:
     assert average_precision_score(Y, odd) > 0.6
     scaled = Scaler.of(x)(x)
     assert scaled[:, 5].tolist() == [0.0] * 200
-    assert scaled[:, :2] == pytest.approx((X[:, :2] - X[:, :2].mean(0)) / X[:, :2].std(0))
+    assert scaled[:, :2] == pytest.approx(Scaler.of(X[:, :2])(X[:, :2]))
 
 
-def test_standardizing_by_hand_and_inside_is_the_same_on_training_rows() -> None:
+def test_scaling_hardly_changes_a_normal_feature_and_keeps_usual_amounts_apart() -> None:
+    rng = np.random.default_rng(0)
+    normal, amounts = rng.normal(size=2000), rng.lognormal(3, 2, 2000)
+    often_zero = amounts * (rng.random(2000) < 0.2)
+    owed = np.where(rng.random(2000) < 0.5, amounts, -amounts)
+    x = np.stack([normal, amounts, often_zero, owed, normal > 2], 1)
+    scaled = Scaler.of(x)(x)
+    assert scaled.mean(0) == pytest.approx(0, abs=1e-9)
+    assert scaled.std(0) == pytest.approx(1)
+    assert scaled[:, 0] == pytest.approx((normal - normal.mean()) / normal.std(), abs=0.5)
+    assert scaled[:, 4] == pytest.approx((x[:, 4] - x[:, 4].mean()) / x[:, 4].std())
+    # By mean and deviation half of the amounts lie within a tenth, and the largest at 20.
+    low, high = np.quantile(scaled[:, 1], [0.25, 0.75])
+    assert high - low > 0.6
+    assert np.abs(scaled).max() < 10
+    assert (np.argsort(scaled[:, 3]) == np.argsort(owed)).all()
+
+
+def test_scaling_by_hand_and_inside_is_the_same_on_training_rows() -> None:
     inside = quick(refit=False).fit(X, Y)
     train, _ = split(read_targets(Y, None), 0.2, inside._settings().seed)
     rows = X[train.numpy()]
     outside = quick(refit=False, standardize=False)
-    x = (X - rows.mean(0)) / rows.std(0)
+    x = Scaler.of(rows)(X)
     assert outside.fit(x, Y).predict_proba(x) == pytest.approx(inside.predict_proba(X), abs=1e-5)
 
 
