@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
-from benchmarks.evidence.statistics import ADJUSTED, CLASSES, REFERENCE
+from benchmarks.evidence.statistics import ADJUSTED, CLASSES, GOALS, REFERENCE
 from benchmarks.evidence.study import Study
 from imbalanced_losses._paired import holm
 
@@ -57,6 +57,8 @@ def advice(study: Study) -> Advice:
     """
     found: Advice = {}
     for goal in study.goals:
+        if not GOALS[goal].chooses:
+            continue
         for name, models in CLASSES.items():
             tables = {half: study.over(goal, models, half) for half in ("choose", "report", "all")}
             if tables["choose"].empty and tables["report"].empty:

@@ -90,5 +90,5 @@ LIMITS = (
     "A recipe that was not chosen, or did not clear the bar, may still help on your data: half of "
     "the families need not stand for the other half.",
     "Tail accuracy of two classes is the recall of the rare one, which a model that always says "
-    "*rare* makes perfect. Read it beside balanced accuracy.",
+    "*rare* makes perfect: no recipe is chosen for it. Read it beside balanced accuracy.",
 )

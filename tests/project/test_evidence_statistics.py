@@ -234,3 +234,13 @@ def test_nothing_that_helps_leaves_the_reference():
     frame = made_up({"nothing": -0.001, "bad": -0.02})
     entry = choice.advice(Study(frame))["average_precision"]["linear"]
     assert entry == {"recipe": REFERENCE, "clears": False, "use": REFERENCE}
+
+
+def test_no_recipe_is_chosen_for_what_calling_every_row_rare_makes_perfect():
+    frame = made_up({"always": 0.1})
+    frame["tail_accuracy"] = frame["balanced_accuracy"]
+    study = Study(frame)
+    assert "tail_accuracy" in study.goals
+    advised = choice.advice(study)
+    assert advised["balanced_accuracy"]["linear"]["recipe"] == "always"
+    assert "tail_accuracy" not in advised
