@@ -57,7 +57,8 @@ class RareClassClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             `sample_weight=` where `fit` gets one. Logits are `[N, 1]` for binary problems and
             `[N, C]` otherwise; targets are class indices `[N]` for multiclass problems, and zeros
             and ones of the logits' shape for the other two.
-        goal: What is to be high on new rows, one of `recipes.GOALS`.
+        goal: What is to be high on new rows, one of `recipes.GOALS`. `"tail_accuracy"` is for many
+            classes: of two it is 1 where every row is called rare.
         budget: For `"partial_auc"`, `"recall_at_fpr"` and `"recall_at_budget"`, and for recipes
             that look at a budget: the false-positive rate or share of alerts, in (0, 1). None:
             0.01.

@@ -52,7 +52,11 @@ Goal: TypeAlias = Literal[
     "tail_accuracy",
     "log_loss",
 ]
-"""What will be measured."""
+"""What will be measured.
+
+`"tail_accuracy"` is for many classes. Of two it is the recall of the rare one at the decision,
+which is 1 where every row is called rare: `"balanced_accuracy"` says what that costs.
+"""
 Capacity: TypeAlias = Literal["linear", "small", "flexible"]
 """What the model can express, see `recommend`."""
 Pointwise: TypeAlias = Literal["cross_entropy", "focal", "logit_adjusted", "ldam", "asymmetric"]

@@ -82,7 +82,8 @@ def compare(
             torch data set of pairs `(x, y)` (see `loader`).
         target: Name of the target column, or several of multi-label data.
         positive: The class that counts as positive; None: the rarer of two.
-        goal: What is compared, one of `recipes.GOALS`.
+        goal: What is compared, one of `recipes.GOALS`. "tail_accuracy" is for many classes: of two
+            it is 1 where every row is called rare.
         budget: False-positive rate or share of alerts up to which the goals with a budget look;
             also what the threshold is chosen for. In (0, 1).
         wish: What the threshold is chosen for instead: one of budget, precision, recall, fpr and
