@@ -249,6 +249,8 @@ def test_compiled_inner_losses_compute_the_same():
     "settings", [{"warmup_steps": 3, "blend_steps": 20}, {"warmup_epochs": 2, "blend_epochs": 4}]
 )
 def test_compiled_as_a_whole_it_does_not_recompile_at_every_step(settings):
+    torch._dynamo.reset()  # of the other wrappers that this process has compiled
+
     class Quiet(FakeMain):
         def forward(self, logits, targets):
             return (logits**2).mean() / self._temperature
