@@ -14,13 +14,8 @@ from torch import Tensor
 
 from imbalanced_losses._training.fit import mean_logits
 from imbalanced_losses.calibration import calibration_error
-from imbalanced_losses.metrics import (
-    average_precision,
-    partial_auc,
-    recall_at_fpr,
-)
-from imbalanced_losses.metrics._cells import binary_cells
-from imbalanced_losses.metrics._top import recall_within_budget_of
+from imbalanced_losses.metrics import average_precision, partial_auc, recall_at_fpr
+from imbalanced_losses.metrics._top import recall_within_budget
 
 # Shifts of the decision that are tried on validation rows, in units of the log prior.
 SHIFTS = tuple(step / 10 for step in range(21))
@@ -61,11 +56,6 @@ def _macro(metric: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tens
         return metric(ranked, targets).view(scores.shape[1:]).nanmean(1)
 
     return of
-
-
-def _within_alerts(scores: Tensor, y: Tensor, budget: float) -> Tensor:
-    """Recall with alerts on a share of the rows; of tied rows only those that there is room for."""
-    return recall_within_budget_of(binary_cells(scores, y, None, ignore_index=-100)[1], budget)
 
 
 def _recalls(scores: Tensor, y: Tensor) -> Tensor:
@@ -112,7 +102,9 @@ GOALS = {
     "average_precision": Goal(_macro(average_precision), ranked=True),
     "recall_at_fpr_0.005": Goal(_macro(lambda s, y: recall_at_fpr(s, y, 0.005)), ranked=True),
     "recall_at_fpr_0.01": Goal(_macro(lambda s, y: recall_at_fpr(s, y, 0.01)), ranked=True),
-    "recall_at_alerts_0.01": Goal(_macro(lambda s, y: _within_alerts(s, y, 0.01)), ranked=True),
+    "recall_at_alerts_0.01": Goal(
+        _macro(lambda s, y: recall_within_budget(s, y, 0.01)), ranked=True
+    ),
     "partial_auc_0.01": Goal(_macro(lambda s, y: partial_auc(s, y, beta=0.01)), ranked=True),
     "balanced_accuracy": Goal(balanced_accuracy),
     "tail_accuracy": Goal(tail_accuracy),

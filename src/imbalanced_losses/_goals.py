@@ -8,8 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from imbalanced_losses import _checks, metrics
-from imbalanced_losses.metrics._cells import binary_cells
-from imbalanced_losses.metrics._top import recall_within_budget_of
+from imbalanced_losses.metrics._top import recall_within_budget
 from imbalanced_losses.recipes import DEFAULT_BUDGET, GOALS, Goal, Problem
 
 _TITLES: dict[Goal, str] = {
@@ -103,8 +102,7 @@ class Judge:
         if self.goal == "recall_at_fpr":
             return metrics.recall_at_fpr(scores, targets, budget, sample_weight=sample_weight)
         # A net with dead units, or a small tree, ties rows; they may not buy alerts.
-        _, cells = binary_cells(scores, targets, sample_weight, ignore_index=-100)
-        return recall_within_budget_of(cells, budget)
+        return recall_within_budget(scores, targets, budget, sample_weight)
 
     def _tail_accuracy(self, z: Tensor, targets: Tensor, sample_weight: Tensor | None) -> Tensor:
         """Recall of the rarest third of the classes; of the positives for binary problems."""

@@ -100,7 +100,7 @@ def resolve_gather(gather_distributed: bool | None) -> bool:
     """
     if gather_distributed is False:
         return False
-    if not _has_process_group():
+    if not has_process_group():
         if gather_distributed:
             raise RuntimeError(
                 "gather_distributed=True needs a process group; call "
@@ -149,12 +149,13 @@ def sum_across_ranks(numerator: Tensor, denominator: Tensor, call: str) -> tuple
     return sums
 
 
-def _has_process_group() -> bool:
+def has_process_group() -> bool:
+    """Whether this process is one of a group by now."""
     return dist.is_available() and dist.is_initialized()
 
 
 def _world_size_for_gather(name: str, t: Tensor) -> int:
-    if not _has_process_group():
+    if not has_process_group():
         raise RuntimeError(
             f"{name} needs a process group; call torch.distributed.init_process_group first."
         )

@@ -2,7 +2,6 @@
 
 import json
 import runpy
-import subprocess
 import sys
 import tempfile
 from inspect import signature
@@ -17,6 +16,7 @@ from typer.testing import CliRunner
 
 import imbalanced_losses
 import imbalanced_losses.compare as room
+import launch
 from imbalanced_losses import _cli as cli
 from imbalanced_losses._errors import DataError, WorkerError
 from imbalanced_losses.compare import _compare
@@ -393,7 +393,7 @@ try:
 except SystemExit as ended:
     print(ended.code, sorted({set(COSTLY)!r} & set(sys.modules)))
 """
-    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout
+    told = launch.python("-c", script).stdout
     assert told.endswith("\n0 []\n")
     assert imbalanced_losses.__version__ in told or "inspect" in told
 

@@ -7,12 +7,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from imbalanced_losses.distributed import has_process_group
+
 PRECISION, STRATEGY = "32-true", "auto"
 
 
 def place_among_ranks() -> tuple[int, int]:
     """The rank of this process and how many there are, 0 and 1 where no launcher started it."""
-    if dist.is_available() and dist.is_initialized():
+    if has_process_group():
         return dist.get_rank(), dist.get_world_size()
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 

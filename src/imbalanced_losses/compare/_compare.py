@@ -154,12 +154,12 @@ def compare(
         precision=PRECISION if precision is None else precision,
         strategy=STRATEGY if strategy is None else strategy,
     )
-    # A log has no width of its own.
     rank, ranks = place_among_ranks()
     if ranks > 1 and jobs not in (-1, 1):
         raise ValueError(
             f"jobs must be 1 where {ranks} ranks train each network together; got {jobs}."
         )
+    # A log has no width of its own.
     console = Console(quiet=quiet or rank > 0, width=None if sys.stdout.isatty() else 110)
     folder = None if out is None else Path(out)
     store = Store(folder, writes=rank == 0)

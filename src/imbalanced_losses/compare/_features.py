@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.preprocessing import OneHotEncoder
 from sklearn.utils.validation import check_is_fitted
 
-from imbalanced_losses._errors import missing_extra
+from imbalanced_losses.compare._skrub import load_skrub
 
 Floats: TypeAlias = NDArray[np.floating]
 Numbers: TypeAlias = NDArray[np.float32]
@@ -139,18 +139,14 @@ def _parted(features: Any) -> tuple[Floats, list[str], pd.DataFrame]:
 
 def _encoder(seed: int) -> Any:
     """Skrub's vectorizer, with nothing left to chance."""
-    # Costly to import, and tables of numbers do without.
-    try:
-        from skrub import DatetimeEncoder, StringEncoder, TableVectorizer
-    except ModuleNotFoundError as error:
-        raise ImportError(missing_extra(error)) from error
-    return TableVectorizer(
+    skrub = load_skrub()
+    return skrub.TableVectorizer(
         cardinality_threshold=_MANY_VALUES,
         low_cardinality=OneHotEncoder(
             handle_unknown="ignore", sparse_output=False, dtype=np.float32
         ),
-        high_cardinality=StringEncoder(n_components=_TEXT_NUMBERS, random_state=seed),
-        datetime=DatetimeEncoder(add_weekday=True),
+        high_cardinality=skrub.StringEncoder(n_components=_TEXT_NUMBERS, random_state=seed),
+        datetime=skrub.DatetimeEncoder(add_weekday=True),
     )
 
 

@@ -59,14 +59,14 @@ def show_inspection(console: Console, found: Inspection) -> None:
 
 def _advice(found: Inspection) -> tuple[list[str], list[tuple[str, ...]]]:
     """Heads and rows: a column for each size of model only where they get different recipes."""
-    sizes = list(found.advice[0].recipes)
-    alike = all(len(set(one.recipes.values())) == 1 for one in found.advice)
-    heads = ["goal", *(["any model"] if alike else (f"{size} model" for size in sizes))]
+    sizes = {f"{size} model": size for size in found.advice[0].recipes}
+    if all(len(set(one.recipes.values())) == 1 for one in found.advice):
+        sizes = {"any model": next(iter(sizes.values()))}
     rows = [
-        (one.title, *(RECIPES[one.recipes[size]].title for size in sizes[: 1 if alike else None]))
+        (one.title, *(RECIPES[one.recipes[size]].title for size in sizes.values()))
         for one in found.advice
     ]
-    return heads, rows
+    return ["goal", *sizes], rows
 
 
 def show_findings(console: Console, found: Inspection) -> None:

@@ -154,10 +154,8 @@ def _cell_weights(sample_weight: Tensor, cells: Tensor) -> Tensor:
     elif sample_weight.shape == (*rows, *ones):
         shape, words = sample_weight.shape, "[N, 1, ...], one per row,"
     else:
-        shape, words = (
-            cells.shape,
-            "of the cells (or [N], [N, 1, ...]: one per row; else use expand_as)",
-        )
+        shape = cells.shape
+        words = "of the cells (or [N], [N, 1, ...]: one per row; else use expand_as)"
     _checks.weights(sample_weight, shape, words)
     weight = sample_weight.detach().to(cells.dtype)
     return (weight if weight.ndim == cells.ndim else weight.view(-1, *ones)).expand_as(cells)

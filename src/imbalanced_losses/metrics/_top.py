@@ -83,12 +83,15 @@ def recall_at_quantile_of(cells: Cells, quantile: float) -> Tensor:
     return (curve.positive * (room >= 0)).sum(1) / curve.positive.sum(1)
 
 
-def recall_within_budget_of(cells: Cells, budget: float) -> Tensor:
+def recall_within_budget(
+    scores: Tensor, targets: Tensor, budget: float, sample_weight: Tensor | None = None
+) -> Tensor:
     """Recall of each class, `[C]` in float64, where a tie raises no more alerts than there is room.
 
     The mean over the orders of tied rows, so that a score that tells nothing finds no more than the
-    budget. Without ties at the threshold it is `recall_at_quantile_of`.
+    budget. Without ties at the threshold it is `recall_at_quantile`.
     """
+    _, cells = binary_cells(scores, targets, sample_weight, ignore_index=-100)
     curve = curve_of(cells)
     room, smallest = _room_left(cells, curve, budget)
     tie = curve.true_positives + curve.false_positives - curve.above

@@ -4,7 +4,7 @@ import warnings
 
 import pandas as pd
 
-from imbalanced_losses._errors import missing_extra
+from imbalanced_losses.compare._skrub import load_skrub
 
 
 def parse_dates(column: pd.Series) -> pd.Series | None:
@@ -12,15 +12,11 @@ def parse_dates(column: pd.Series) -> pd.Series | None:
 
     The whole column decides whether day or month comes first.
     """
-    # Costly to import, and tables of numbers do without.
-    try:
-        from skrub import ToDatetime
-    except ModuleNotFoundError as error:
-        raise ImportError(missing_extra(error)) from error
+    skrub = load_skrub()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            dates: pd.Series = ToDatetime().fit_transform(column)
+            dates: pd.Series = skrub.ToDatetime().fit_transform(column)
         except ValueError:
             return None
     return dates if dates.dt.tz is None else dates.dt.tz_convert(None)
