@@ -45,7 +45,8 @@ Keep = Annotated[
     typer.Option(help="A column to use although it looks like an id; again for more."),
 ]
 Group = Annotated[
-    str | None, typer.Option(help="Rows with equal values in this column stay in one fold.")
+    str | None,
+    typer.Option(help="Rows with equal values in this column (NPZ: or array) stay in one fold."),
 ]
 Budget = Annotated[
     float | None, typer.Option(help="Share of rows that may raise an alert, such as 0.005.")

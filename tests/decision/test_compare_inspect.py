@@ -133,6 +133,17 @@ def test_rows_of_another_part_are_found_although_their_dates_are_text():
     assert inspect(frame_of(), "fraud", test=later.assign(day="unknown")).test.shared == 0
 
 
+@pytest.mark.parametrize("form", ["%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M"])
+def test_dates_of_another_part_are_read_in_the_order_of_the_first(form):
+    days = pd.date_range("2026-01-01 07:30", periods=ROWS, freq="D")
+    frame = frame_of().assign(day=days.strftime(form))
+    early = frame[(days.day <= 12) & (days.day != days.month)].assign(shop=None)
+    frame = frame.assign(shop=None)
+    assert inspect(frame, "fraud", test=early).test.share == 1
+    early.loc[early.index[0], "day"] = None
+    assert inspect(frame, "fraud", test=early).test.shared == len(early) - 1
+
+
 def test_sizes_of_models_are_told_apart_only_where_they_get_different_recipes():
     found = inspect(frame_of(), "fraud")
     assert "any model" in shown(found)

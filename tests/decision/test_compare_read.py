@@ -147,6 +147,25 @@ def test_npz_and_arrays_stay_arrays(tmp_path):
     assert list(read_table(path, "label").features.columns) == ["a", "b", "c"]
 
 
+def test_groups_of_an_npz_file_are_an_array_or_a_column(tmp_path):
+    rng = np.random.default_rng(0)
+    x, y, user = rng.normal(size=(ROWS, 3)), np.arange(ROWS) % 10 == 0, np.arange(ROWS) // 5
+    path = tmp_path / "data.npz"
+    np.savez(path, X=x, y=y, user=user.astype(str))
+    table = read_table(path, group="user")
+    np.testing.assert_array_equal(table.groups, user)
+    assert table.features.shape == (ROWS, 3)
+    np.savez(path, X=np.column_stack([x, user]), y=y)
+    table = read_table(path, group="x3")
+    np.testing.assert_array_equal(table.groups, user)
+    assert table.features.shape == (ROWS, 3)
+    assert "no column 'user'" in refusal(path, group="user")
+    np.savez(path, X=x, y=y, user=user[:-1])
+    assert "'user' must hold the group of each row, [200]; got shape [199]" in refusal(
+        path, group="user"
+    )
+
+
 def test_arrays_of_strings_and_lists_become_columns():
     x = [[k + 0.5, "ab"[k % 2]] for k in range(40)]
     table = read_table((x, ["no", "yes", "no", "no"] * 10))

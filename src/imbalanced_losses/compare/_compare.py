@@ -104,7 +104,8 @@ def compare(
             a run that was stopped goes on. None: nothing is written.
         drop: Columns to leave out.
         keep: Columns to use although they look like ids or like copies of the target.
-        group: A column of which rows with equal values belong in one fold.
+        group: A column (or array of an NPZ file) of which rows with equal values belong in one
+            fold.
         loader: Options of `torch.utils.data.DataLoader` to read a data set by. It is read once.
         max_epochs: Of a training; "auto": about 2,000 steps.
         batch_size: Of a training.

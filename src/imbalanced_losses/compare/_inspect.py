@@ -135,7 +135,7 @@ def inspect(
         positive: The class that counts as positive. None: the rarer one of two.
         drop: Columns to leave out.
         keep: Columns to use although they look like ids, hold one value or copy the target.
-        group: A column of which rows with equal values belong together.
+        group: A column (or array of an NPZ file) of which rows with equal values belong together.
         folds: Into which a comparison would part the rows.
         budget: For goals that have one, in (0, 1); None: 0.01.
         test: Another part of the data, to find rows that are in both.

@@ -10,7 +10,7 @@ import pandas as pd
 from pandas.api import types
 
 from imbalanced_losses._errors import counted, listed, quoted
-from imbalanced_losses.compare._reading.dates import parse_dates
+from imbalanced_losses.compare._reading.dates import parse_dates, parse_dates_like
 from imbalanced_losses.compare._reading.texts import parse_numbers
 from imbalanced_losses.compare._table import Finding
 
@@ -63,7 +63,7 @@ def like(frame: pd.DataFrame, model: pd.DataFrame) -> pd.DataFrame:
             values = column.to_numpy(np.float64, na_value=np.nan)
             column = pd.Series(np.where(np.abs(values) > _LARGEST, np.nan, values), column.index)
         elif types.is_datetime64_any_dtype(wanted.dtype):
-            dates = parse_dates(column)
+            dates = parse_dates_like(column, wanted)
             column = pd.Series(pd.NaT, frame.index) if dates is None else dates
         columns[name] = column
     return pd.DataFrame(columns, index=frame.index)

@@ -20,3 +20,17 @@ def parse_dates(column: pd.Series) -> pd.Series | None:
         except ValueError:
             return None
     return dates if dates.dt.tz is None else dates.dt.tz_convert(None)
+
+
+def parse_dates_like(column: pd.Series, known: pd.Series) -> pd.Series | None:
+    """`parse_dates` of another part of the data, with day and month in the order of `known`.
+
+    A part without a day above 12 does not tell the order by itself; of the two, it is in the one by
+    which more of its dates are known.
+    """
+    dates = parse_dates(column)
+    if dates is None or not (dates.dt.day.fillna(1) <= 12).all():
+        return dates
+    parts = {"year": dates.dt.year, "month": dates.dt.day, "day": dates.dt.month}
+    swapped = pd.to_datetime(pd.DataFrame(parts)) + (dates - dates.dt.normalize())
+    return swapped if swapped.isin(known).sum() > dates.isin(known).sum() else dates

@@ -40,7 +40,8 @@ def read_table(
         positive: The class that counts as positive. None: the rarer one of two.
         drop: Columns to leave out.
         keep: Columns to use although they look like ids, hold one value or copy the target.
-        group: A column of which rows with equal values belong in one fold; it is no feature.
+        group: A column of which rows with equal values belong in one fold; it is no feature. For
+            NPZ also an array `[N]`.
         folds: Classes of several that have fewer different rows are left out.
 
     Returns:
@@ -83,10 +84,12 @@ def prepare(
     """`read_table`, which documents the arguments, of data that are no table yet."""
     folds = integer("folds", folds, at_least=2)
     wanted, dropped, kept = names_in(target), names_in(drop), names_in(keep)
-    source = read_source(data, wanted)
+    source = read_source(data, wanted, group)
     frame, columns = split_target(source, wanted)
-    grouping = None if group is None else _column(frame, group)
-    frame = _without(frame, [*dropped, *([] if group is None else [group])])
+    grouping: Any = source.groups
+    if group is not None and grouping is None:
+        grouping, dropped = _column(frame, group), (*dropped, group)
+    frame = _without(frame, dropped)
     for name in kept:
         _column(frame, name)
 

@@ -31,6 +31,7 @@ class Source:
             features alone, as a frame or an array `[N, columns]` of numbers.
         targets: `[N]` or `[N, L]`, where they came apart from the features.
         labels: What the columns of the targets are called.
+        groups: `[N]`, where the group of a row came apart from the features.
         findings: What was met in reading.
     """
 
@@ -38,22 +39,25 @@ class Source:
     features: pd.DataFrame | NDArray[Any]
     targets: NDArray[Any] | None = None
     labels: tuple[str, ...] = ()
+    groups: NDArray[Any] | None = None
     findings: tuple[Finding, ...] = ()
 
 
-def read_source(data: Any, targets: Sequence[str]) -> Source:
+def read_source(data: Any, targets: Sequence[str], group: str | None = None) -> Source:
     """The rows of a file, a frame, or a pair of features and targets.
 
     Args:
         data: A path to a CSV, Parquet or NPZ file; a data frame that holds the target; or a pair
             `(X, y)`, also as a mapping with these keys.
         targets: Names of the target columns, as far as they are known.
+        group: What the groups of rows are called, if there are any: an array of an NPZ file, or a
+            column of the features, which stays there.
 
     Raises:
         DataError: It cannot be read as a table, or is too large.
     """
     if isinstance(data, str | os.PathLike):
-        return _checked(_read_file(Path(data), targets))
+        return _checked(_read_file(Path(data), targets, group))
     if isinstance(data, pd.DataFrame):
         return _checked(Source("data", data))
     if isinstance(data, Mapping) and {"X", "y"} <= set(data):
@@ -66,7 +70,7 @@ def read_source(data: Any, targets: Sequence[str]) -> Source:
     )
 
 
-def _read_file(path: Path, targets: Sequence[str]) -> Source:
+def _read_file(path: Path, targets: Sequence[str], group: str | None) -> Source:
     name = quoted(path.name)
     try:
         if not path.is_file():
@@ -79,7 +83,7 @@ def _read_file(path: Path, targets: Sequence[str]) -> Source:
         if start.startswith(b"PAR1"):
             return Source(path.name, _parquet(path))
         if start.startswith(b"PK"):
-            return _npz(path, targets)
+            return _npz(path, targets, group)
         if start.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")):
             raise DataError(f"{name} is compressed. Unpack it, or store the table as Parquet.")
         frame, findings = read_csv(path, targets)
@@ -103,8 +107,8 @@ def _parquet(path: Path) -> pd.DataFrame:
         raise DataError(f"{quoted(path.name)} is a broken Parquet file: {reason}") from error
 
 
-def _npz(path: Path, targets: Sequence[str]) -> Source:
-    """Arrays by name, without pickle: `X`, `y` and the names of columns and labels."""
+def _npz(path: Path, targets: Sequence[str], group: str | None) -> Source:
+    """Arrays by name, without pickle: `X`, `y`, groups, and the names of columns and labels."""
     name = quoted(path.name)
     try:
         with zipfile.ZipFile(path) as archive:
@@ -129,11 +133,17 @@ def _npz(path: Path, targets: Sequence[str]) -> Source:
             columns = arrays["feature_names"].tolist() if "feature_names" in shapes else None
             names = arrays["label_names"].tolist() if "label_names" in shapes else None
             source = _pair(arrays["X"], arrays[labels], columns, names)
+            groups = arrays[group] if group in shapes else None
     except (ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{name} is no NPZ file of plain arrays: {error}.") from error
-    return Source(path.name, source.features, source.targets, source.labels)
+    if groups is not None and groups.shape != (len(source.features),):
+        raise DataError(
+            f"{quoted(str(group))} must hold the group of each row, [{len(source.features)}]; got "
+            f"shape {list(groups.shape)}."
+        )
+    return replace(source, name=path.name, groups=groups)
 
 
 def _header(archive: zipfile.ZipFile, entry: str, name: str) -> tuple[tuple[int, ...], int]:
