@@ -109,11 +109,11 @@ def test_without_script_the_picture_stands_still_with_its_setting(visit, name):
     assert not page.locator(".frames input").is_visible()
 
 
-# What reaches beyond the page; code and tables scroll.
+# What reaches beyond the page; code, tables and pictures scroll.
 BEYOND = """() => [...document.querySelectorAll(".md-content *")].filter(one => {
     const box = one.getBoundingClientRect();
     return box.width && (box.right > innerWidth + 1 || box.left < -1)
-        && !one.closest("pre, table, .md-typeset__scrollwrap");
+        && !one.closest("pre, table, .md-typeset__scrollwrap, .picture, p:has(> img)");
 }).map(one => one.outerHTML.slice(0, 90))"""
 # The text of the least contrast with the page, after WCAG 2.1.
 FAINTEST = """() => {
@@ -131,6 +131,22 @@ FAINTEST = """() => {
         return [(high + .05) / (low + .05), one.outerHTML.slice(0, 120)];
     }).sort((a, b) => a[0] - b[0])[0];
 }"""
+# Height of the smallest letters of the pictures that can be seen, in pixels; powers aside.
+SMALLEST = """() => Math.min(...[...document.querySelectorAll(".picture svg")]
+    .filter(svg => svg.getBoundingClientRect().width)
+    .flatMap(svg => [...svg.querySelectorAll("text")]
+        .filter(text => !text.querySelector("tspan"))
+        .map(text => parseFloat(getComputedStyle(text).fontSize)
+            * svg.getBoundingClientRect().width / svg.viewBox.baseVal.width)))"""
+
+
+@pytest.mark.parametrize("name", SLIDERS)
+def test_words_of_a_picture_can_be_read_on_a_phone_by_scrolling_it(visit, name):
+    page = visit(name)
+    page.set_viewport_size({"width": 400, "height": 900})
+    assert page.evaluate(SMALLEST) > 9.5
+    picture = page.locator(".frame:visible .picture")
+    assert picture.evaluate("one => (one.scrollLeft = 1000, one.scrollLeft)") > 100
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -158,3 +174,12 @@ def test_the_study_is_there_with_its_pictures_and_its_tables(visit):
     assert not table.is_visible()
     page.locator("details summary").first.click()
     assert table.is_visible()
+
+
+def test_search_finds_pages_of_a_folder(visit):
+    page = visit("pauc")
+    page.keyboard.press("/")
+    page.get_by_role("textbox", name="Search").press_sequentially("temperature")
+    page.get_by_text(re.compile(r"\d+ matching document")).wait_for()
+    page.locator(".md-search-result__link").first.click()
+    page.wait_for_url("**/explanation/temperature.html**")
