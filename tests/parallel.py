@@ -18,6 +18,9 @@ PATIENCE = timedelta(seconds=300)
 # Ranks are forked from a process that has imported what all of them need: several times faster than
 # a new interpreter for each.
 multiprocessing.set_forkserver_preload(["pytest", "torch.distributed.fsdp", "imbalanced_losses"])
+# So is the worker of a data loader: forked from the process of the tests, it would write down
+# all that has been covered there before it ends.
+WORKERS: dict[str, Any] = {"num_workers": 1, "multiprocessing_context": "forkserver"}
 
 
 def start(world_size: int, *arguments: Any, join: bool = True) -> Any:

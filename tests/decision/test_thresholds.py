@@ -74,6 +74,7 @@ WISHES = {"budget": 0.05, "precision": 0.5, "recall": 0.6, "fpr": 0.03, "cost": 
 TUNED = {"budget": "alerts_per_1000", "recall": "recall", "fpr": "fpr"}
 
 
+@pytest.mark.no_cover  # many runs of what other tests cover
 @pytest.mark.parametrize(
     ("positives", "prior", "steps", "runs"),
     [(20, 0.05, None, 500), (100, 0.1, None, 500), (1000, 0.25, None, 500), (100, 0.1, 3, 150)],

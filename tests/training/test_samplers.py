@@ -197,9 +197,9 @@ def test_the_training_loop_tells_what_it_consumed_where_workers_read_ahead(
     rows_per_batch = 1
     if isinstance(sampler, ClassBalancedSampler):
         rows_per_batch = 7
-        loader = DataLoader(range(100), batch_size=7, sampler=sampler, num_workers=1)
+        loader = DataLoader(range(100), batch_size=7, sampler=sampler, **parallel.WORKERS)
     else:
-        loader = DataLoader(range(100), batch_sampler=sampler, num_workers=1)
+        loader = DataLoader(range(100), batch_sampler=sampler, **parallel.WORKERS)
     batches = [batch.tolist() for batch in loader]
 
     sampler.set_epoch(0)

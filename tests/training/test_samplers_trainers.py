@@ -17,12 +17,13 @@ KINDS = ("balanced", "stratified")
 
 def make_loader(kind: str, loader: Any = DataLoader, workers: int = 0, **ranks: int) -> Any:
     """A loader of batches of seven rows, and its sampler."""
+    processes = parallel.WORKERS if workers else {}
     if kind == "balanced":
         sampler = ClassBalancedSampler(TARGETS, 0.5, **ranks)
         options = {"batch_size": 7, "sampler": sampler, "drop_last": True}
-        return loader(DATA, num_workers=workers, **options), sampler
+        return loader(DATA, **processes, **options), sampler
     batches = StratifiedBatchSampler(TARGETS, batch_size=7, **ranks)
-    return loader(DATA, num_workers=workers, batch_sampler=batches), batches
+    return loader(DATA, **processes, batch_sampler=batches), batches
 
 
 def rows_of(loader: Any) -> list[list[int]]:
