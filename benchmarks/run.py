@@ -28,8 +28,9 @@ class Row:
     """One contender in one case; times in ms, memory in MiB, None where there is no number.
 
     `p20`, `p50` and `p80` are of a forward and backward pass, `forward` and `backward` medians of
-    its parts; `baseline_...` is torch's own loss, measured in the same process in turns. `source`
-    is a digest of our code, "" for a peer; `load` the machine's load before, in busy cores.
+    its parts; `baseline_...` is torch's own loss and `eager_p50` the contender's own, uncompiled,
+    where it is compiled, both measured in the same process in turns. `source` is a digest of our
+    code, "" for a peer; `load` the machine's load before, in busy cores.
     """
 
     case: str
@@ -52,6 +53,7 @@ class Row:
     baseline_p20: float | None = None
     baseline_p50: float | None = None
     baseline_p80: float | None = None
+    eager_p50: float | None = None
     mib: float | None = None
     baseline_mib: float | None = None
     value_error: float | None = None

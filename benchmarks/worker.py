@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +82,16 @@ def figures(case: cases.Case, contender: Contender, effort: Effort, threads: int
     """Measure in this process."""
     batches = list(case.batches())
     steps = [TrainingStep(case, make, batches) for make in (contender.make, baseline)]
-    mine, its = in_turns(steps, effort)
+    taking_turns = steps
+    if case.mode == "compiled":
+        taking_turns = [*steps, TrainingStep(replace(case, mode="eager"), contender.make, batches)]
+    mine, its, *eager = in_turns(taking_turns, effort)
     found: dict[str, Any] = {"steps": len(mine.both)}
     for name, times in (("p{}", mine.both), ("baseline_p{}", its.both)):
         for percent, value in zip((20, 50, 80), quantiles(times), strict=True):
             found[name.format(percent)] = value
+    if eager:
+        found["eager_p50"] = quantiles(eager[0].both)[1]
     found["forward"], found["backward"] = quantiles(mine.forward)[1], quantiles(mine.backward)[1]
     for name, step in zip(("mib", "baseline_mib"), steps, strict=True):
         step.release()

@@ -3,6 +3,7 @@
 import os
 import shutil
 
+import coverage
 import hypothesis
 import pytest
 import torch
@@ -11,6 +12,19 @@ torch.set_num_threads(1)
 
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True, max_examples=60)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session):
+    """Let a worker of pytest-xdist begin with none of the coverage that it is started with.
+
+    It is measured as a subprocess and, by pytest-cov, as the main process too, and both would go on
+    wherever a test asks for no coverage. The worker's own is started after this.
+    """
+    if hasattr(session.config, "workerinput"):
+        while (running := coverage.Coverage.current()) is not None:
+            running.stop()
+
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # No background service of the browser's own has a part in the test; root has no sandbox.

@@ -291,6 +291,7 @@ def test_a_stored_trial_is_never_unpickled(found, tmp_path):
     assert any("allow_pickle" in note for note in again.notes)
 
 
+@pytest.mark.slow
 def test_the_result_does_not_depend_on_the_number_of_jobs(found):
     comparison, _ = found
     same(compare(binary(), **SMALL | {"jobs": 2}), comparison)

@@ -124,6 +124,7 @@ def hostile_page(hostile, tmp_path_factory):
         return page(hostile, tmp_path_factory.mktemp("hostile"))
 
 
+@pytest.mark.slow
 def test_another_process_writes_the_same_bytes(binary, binary_page, tmp_path):
     binary.save(tmp_path)
     code = (

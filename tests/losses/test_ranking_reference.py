@@ -16,6 +16,9 @@ from imbalanced_losses.losses import (
     SmoothAPLoss,
 )
 
+# Long runs of what other tests cover.
+pytestmark = pytest.mark.no_cover
+
 # Of each loss one plain variant, for the tests that need no sweep over its settings.
 VARIANTS = {
     "smooth_ap": (SmoothAPLoss, {"temperature": 0.1}),

@@ -314,6 +314,7 @@ def test_two_ranks_equal_one_process_in_float32(variant, two_ranks) -> None:
     assert_same_training(ranks, alone, 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", OF_FOUR)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_four_ranks_equal_one_process(variant, shards, four_ranks) -> None:

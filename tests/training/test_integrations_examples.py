@@ -16,9 +16,8 @@ def losses(printed: str) -> dict[str, float]:
     return {rank: float(loss) for rank, loss in found}
 
 
-@pytest.mark.parametrize(
-    "name", ["torchrun_ddp", pytest.param("accelerate_training", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["torchrun_ddp", "accelerate_training"])
 def test_two_processes_end_with_the_loss_of_one(name: str) -> None:
     if name == "accelerate_training":
         pytest.importorskip("accelerate")
