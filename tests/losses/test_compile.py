@@ -13,7 +13,7 @@ from torch._dynamo.testing import (
 
 from cases import CASES, assert_same, step
 from imbalanced_losses._pool.memory import Memory
-from imbalanced_losses._pool.rows import finite_rows
+from imbalanced_losses._pool.rows import finite_rows, slope_of_rows
 from imbalanced_losses.functional import smooth_ap_loss
 from imbalanced_losses.losses._operator import arguments, measure
 
@@ -105,6 +105,7 @@ def test_a_compiled_loss_tells_of_its_classes_and_its_band_what_an_eager_one_tel
     case = CASES["pauc-trapezoid"]
     logits, targets = case.batch()
     logits[3] = torch.nan  # a row of class 0, the only one
+    logits[5], targets[5] = torch.inf, -100  # ignored: it takes no gradient and spoils nothing
     outcomes = []
     for compiles in (False, True):
         loss, mine = case.build(), logits.clone().requires_grad_()
@@ -116,6 +117,7 @@ def test_a_compiled_loss_tells_of_its_classes_and_its_band_what_an_eager_one_tel
     torch.testing.assert_close(compiled, eager, equal_nan=True)
     assert eager[2]["band_neg_count"].dtype == torch.int64
     assert eager[0][0].isnan()
+    assert_same(compiled[3][5], torch.zeros(logits.shape[1]))
 
 
 @traced
@@ -150,18 +152,22 @@ def test_the_operator_keeps_the_promises_that_a_compiler_relies_on(
     tau = torch.tensor(0.1)
 
     def given(loss):
-        live, nonfinite = finite_rows(loss.settings.rows(logits, targets, None, None))
+        rows, batch = loss.settings.read(logits, targets, None, None)
         memory = Memory(loss.queue, max_pool_size, loss.draws, True)
-        return loss.statistic, live, nonfinite, memory, tau
+        return rows, (loss.statistic, batch, memory, tau)
 
-    torch.library.opcheck(measure, arguments(*given(case.midway()), wants_slope=wants_slope))
+    torch.library.opcheck(measure, arguments(*given(case.midway())[1], wants_slope=wants_slope))
     logits[5] = torch.inf
-    values, valid, slope, _ = measure(*arguments(*given(other), wants_slope=wants_slope))
-    statistic, live, nonfinite, memory, _ = given(loss)
+    values, valid, slope, _ = measure(*arguments(*given(other)[1], wants_slope=wants_slope))
+    rows, (statistic, _, memory, _) = given(loss)
+    live, nonfinite = finite_rows(rows)
     pool = memory.pooled(live, nonfinite)
     found = statistic.measured(pool, tau)
     assert_same([values, valid], [found.loss, found.valid])
-    assert_same(slope, pool.of_live(found.slope) if wants_slope else torch.empty(3, 0))
+    wanted = torch.empty(3, 0)
+    if wants_slope:
+        wanted = slope_of_rows(pool.of_live(found.slope), rows, nonfinite)
+    assert_same(slope, wanted)
     assert_same(other.queue.rows, loss.queue.rows)
 
 
@@ -169,9 +175,9 @@ def test_diagnostics_leave_the_operator_in_one_tensor() -> None:
     case = CASES["pauc-trapezoid"]
     loss = case.midway()
     statistic = replace(loss.statistic, diagnose=True)
-    live = loss.settings.rows(*case.batch(), None, None)
+    live, batch = loss.settings.read(*case.batch(), None, None)
     memory = Memory(loss.queue, None, loss.draws, False)
-    given = arguments(statistic, live, None, memory, torch.tensor(0.1), wants_slope=True)
+    given = arguments(statistic, batch, memory, torch.tensor(0.1), wants_slope=True)
     torch.library.opcheck(measure, given)
     told = measure(*given)[3]
     wanted = statistic.measured(memory.pooled(live, None), torch.tensor(0.1)).diagnostics

@@ -22,6 +22,33 @@ class Rows(NamedTuple):
     iid: Tensor  # [N] bool: drawn as the population is, so fit for thresholds
 
 
+class Batch(NamedTuple):
+    """What a loss was called with, not looked at yet, and which target does not count."""
+
+    logits: Tensor
+    targets: Tensor
+    iid_mask: Tensor | None
+    sample_weight: Tensor | None
+    ignore_index: int
+
+    @classmethod
+    def of(cls, rows: Rows) -> "Batch":
+        """The batch of multi-hot targets that has these rows."""
+        return cls(rows.scores.t(), rows.label.t(), rows.iid, rows.weight, IGNORED)
+
+    def rows(self, num_classes: int, *, log_odds: bool = False) -> Rows:
+        """The checked rows."""
+        return one_vs_rest(
+            self.logits,
+            self.targets,
+            self.iid_mask,
+            self.sample_weight,
+            num_classes=num_classes,
+            ignore_index=self.ignore_index,
+            log_odds=log_odds,
+        )
+
+
 def one_vs_rest(
     logits: Tensor,
     targets: Tensor,
@@ -236,3 +263,10 @@ def finite_rows(rows: Rows) -> tuple[Rows, Tensor | None]:
     scores = torch.where(counted, rows.scores, 0.0)
     nonfinite = ~scores.isfinite()
     return rows._replace(scores=scores.nan_to_num(0.0, 0.0, 0.0)), nonfinite
+
+
+def slope_of_rows(slope: Tensor, rows: Rows, nonfinite: Tensor | None) -> Tensor:
+    """A slope `[C, N]` in the scores of `finite_rows(rows)` as that in the scores of `rows`."""
+    if nonfinite is None:
+        return slope
+    return (slope * ~nonfinite).masked_fill(rows.label == IGNORED, 0)

@@ -1,4 +1,4 @@
-"""The way from live rows to a statistic as one operator, which a compiler calls and does not enter.
+"""The way from a batch to a statistic as one operator, which a compiler calls and does not enter.
 
 On a CPU, where looking at a count costs nothing, that way chooses the rows that matter and takes
 the fastest operations for so many. A graph, whose shapes are fixed, takes two to nine times as
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from imbalanced_losses._pool.memory import Memory
 from imbalanced_losses._pool.queue import MemoryQueue
-from imbalanced_losses._pool.rows import Rows
+from imbalanced_losses._pool.rows import Batch, Rows, finite_rows, slope_of_rows
 
 # What makes a statistic of its settings, by the name of its class: an operator takes tensors,
 # numbers and text. What it makes is called with the pool and the temperature.
@@ -31,26 +31,21 @@ def name_of(kind: type) -> str:
 
 def arguments(
     statistic: Any,
-    live: Rows,
-    nonfinite: Tensor | None,
+    batch: Batch,
     memory: Memory,
     temperature: Tensor,
     *,
     wants_slope: bool,
 ) -> tuple[Any, ...]:
-    """What `measure` takes, for a statistic that is a dataclass of numbers and text.
-
-    The live rows are those of `finite_rows`.
-    """
+    """What `measure` takes, for a statistic that is a dataclass of numbers and text."""
     values = ((field.name, getattr(statistic, field.name)) for field in fields(statistic))
     settings = ", ".join(f"{name!r}: {value!r}" for name, value in values)
     return (
         name_of(type(statistic)),
         f"{{{settings}}}",
         temperature,
-        live.scores.detach(),
-        *live[1:],
-        nonfinite,
+        batch.logits.detach(),
+        *batch[1:],
         *memory.queue.rows,
         memory.max_pool_size,
         memory.draws,
@@ -68,11 +63,11 @@ def _measure(
     kind: str,
     settings: str,
     temperature: Tensor,
-    scores: Tensor,
-    label: Tensor,
-    weight: Tensor,
-    iid: Tensor,
-    nonfinite: Tensor | None,
+    logits: Tensor,
+    targets: Tensor,
+    iid_mask: Tensor | None,
+    sample_weight: Tensor | None,
+    ignore_index: int,
     queued_scores: Tensor,
     queued_label: Tensor,
     queued_weight: Tensor,
@@ -84,35 +79,34 @@ def _measure(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Loss, valid, slope (of no columns where it is not wanted) and diagnostics `[D, C]`, float64.
 
-    Of the live rows and of those in the queue, which then takes the live ones if it `writes`.
+    Of the batch's rows and of those in the queue, which then takes the batch's if it `writes`. The
+    slope is that in the rows of the batch, `[C, N]`.
     """
-    rows = Rows(queued_scores, queued_label, queued_weight, queued_iid)
-    queue = MemoryQueue(len(scores), queued_label.shape[1], rows)
-    if nonfinite is not None and not nonfinite.any():
-        nonfinite = None
-    memory = Memory(queue, max_pool_size, draws, writes)
-    pool = memory.pooled(Rows(scores, label, weight, iid), nonfinite)
+    classes, size = queued_label.shape
+    queue = MemoryQueue(classes, size, Rows(queued_scores, queued_label, queued_weight, queued_iid))
+    rows = Batch(logits, targets, iid_mask, sample_weight, ignore_index).rows(classes)
+    live, nonfinite = finite_rows(rows)
+    pool = Memory(queue, max_pool_size, draws, writes).pooled(live, nonfinite)
     found = _statistic(kind, settings).measured(pool._replace(wants_slope=wants_slope), temperature)
     if found.slope is None:
-        slope = scores.new_empty(len(scores), 0)
+        slope = live.scores.new_empty(classes, 0)
     else:
-        slope = pool.of_live(found.slope).contiguous()
+        slope = slope_of_rows(pool.of_live(found.slope), rows, nonfinite).contiguous()
     if found.diagnostics:
         diagnostics = torch.stack([values.double() for values in found.diagnostics])
     else:
-        diagnostics = scores.new_empty(0, len(scores), dtype=torch.float64)
+        diagnostics = torch.empty(0, classes, dtype=torch.float64)
     return found.loss, found.valid, slope, diagnostics
 
 
-def _shapes(kind: str, settings: str, temperature: Tensor, scores: Tensor, *others: Any) -> Any:
-    wants_slope = others[-1]
-    classes, rows = scores.shape
+def _shapes(kind: str, settings: str, temperature: Tensor, logits: Tensor, *others: Any) -> Any:
+    classes, wants_slope = others[4].shape[0], others[-1]
     diagnostics = len(_statistic(kind, settings).diagnostic_dtypes)
     return (
-        scores.new_empty(classes),
-        scores.new_empty(classes, dtype=torch.bool),
-        scores.new_empty(classes, rows if wants_slope else 0),
-        scores.new_empty(diagnostics, classes, dtype=torch.float64),
+        temperature.new_empty(classes),
+        temperature.new_empty(classes, dtype=torch.bool),
+        temperature.new_empty(classes, logits.numel() // classes if wants_slope else 0),
+        temperature.new_empty(diagnostics, classes, dtype=torch.float64),
     )
 
 

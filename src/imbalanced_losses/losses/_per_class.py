@@ -10,7 +10,7 @@ from imbalanced_losses._ops.precision import no_autocast
 from imbalanced_losses._ops.runtime import apply, calls_operators, is_compiling, is_followed
 from imbalanced_losses._pool.memory import Memory
 from imbalanced_losses._pool.pool import Pool
-from imbalanced_losses._pool.rows import Rows
+from imbalanced_losses._pool.rows import Batch, Rows, finite_rows
 from imbalanced_losses._pool.select import Selection, groups_of_like_size
 from imbalanced_losses.losses._operator import KINDS, arguments, measure, name_of
 
@@ -132,28 +132,29 @@ class Outcome(NamedTuple):
 
 def outcome_of(
     statistic: Statistic,
-    live: Rows,
-    nonfinite: Tensor | None,
+    rows: Rows,
+    batch: Batch,
     memory: Memory,
     temperature: Tensor,
     reduction: str,
     on_subsample: Callable[[Pool], None] | None = None,
-) -> tuple[Outcome, Pool | None]:
-    """A statistic of the pool, reduced over the valid classes, on the graph of the live scores.
+) -> tuple[Outcome, tuple[Tensor, Pool] | None]:
+    """A statistic of the pool, reduced over the valid classes, on the graph of the rows' scores.
 
-    The live rows are those of `finite_rows`. The pool comes with the outcome, None where a compiler
-    does not see it.
+    The rows are those of the batch. With the outcome come the scores `[C, N]` that it was formed
+    of and their pool, None where a compiler does not see these.
     """
-    source = live.scores
-    has_gradient = is_followed(source)
+    has_gradient = is_followed(rows.scores)
     # Where autograd is to find the slope, the compiler has to see the operations.
-    if statistic.forms_slope and calls_operators(source):
-        given = arguments(statistic, live, nonfinite, memory, temperature, wants_slope=has_gradient)
+    if statistic.forms_slope and calls_operators(rows.scores):
+        given = arguments(statistic, batch, memory, temperature, wants_slope=has_gradient)
         loss, valid, slope, told = measure(*given)
-        dtypes = [dtype or source.dtype for dtype in statistic.diagnostic_dtypes]
+        dtypes = [dtype or loss.dtype for dtype in statistic.diagnostic_dtypes]
         diagnostics = tuple(map(Tensor.to, told.unbind(), dtypes))
         found = PerClass(loss, valid, slope if has_gradient else None, diagnostics)
-        return _reduced(found, source, reduction, None), None
+        return _reduced(found, rows.scores, reduction, None), None
+    live, nonfinite = finite_rows(rows)
+    source = live.scores
     pool = memory.pooled(live, nonfinite, on_subsample)
 
     def followed(live_scores: Tensor) -> PerClass:
@@ -161,11 +162,12 @@ def outcome_of(
         return statistic.measured(joined, temperature)
 
     if has_gradient and not statistic.forms_slope:
-        return _reduced(followed(source), source, reduction, None), pool
+        return _reduced(followed(source), source, reduction, None), (source, pool)
     found = statistic.measured(pool._replace(wants_slope=has_gradient), temperature)
     if found.slope is not None:
         found = found._replace(slope=pool.of_live(found.slope))
-    return _reduced(found, source, reduction, None if is_compiling() else followed), pool
+    again = None if is_compiling() else followed
+    return _reduced(found, source, reduction, again), (source, pool)
 
 
 def _reduced(
@@ -176,9 +178,10 @@ def _reduced(
     That is where they are already, or where their slope `[C, live rows]` puts them.
     """
     per_class, valid, slope, diagnostics = found
-    share = valid.to(per_class.dtype)
     if reduction == "mean":
-        share = share / share.sum().clamp(min=1)
+        share = valid / valid.sum(dtype=per_class.dtype).clamp(min=1)
+    else:
+        share = valid.to(per_class.dtype)
     if slope is None:
         total = (per_class * share).sum()
     else:

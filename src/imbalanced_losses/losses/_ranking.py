@@ -13,7 +13,7 @@ from imbalanced_losses._ops.runtime import is_compiling, is_in_backward, readabl
 from imbalanced_losses._pool.memory import Memory
 from imbalanced_losses._pool.pool import Pool
 from imbalanced_losses._pool.queue import MemoryQueue, packed_bytes
-from imbalanced_losses._pool.rows import Rows, finite_rows, gather_rows, one_vs_rest
+from imbalanced_losses._pool.rows import Batch, Rows, gather_rows
 from imbalanced_losses._warn import warn
 from imbalanced_losses.distributed import describe, failing_together, resolve_gather
 from imbalanced_losses.losses._module import Loss, Setting
@@ -57,23 +57,19 @@ class RankingSettings:
                 'num_classes=1, where the logit is the log-odds already. Use scores="logits".'
             )
 
-    def rows(
+    def read(
         self,
         logits: Tensor,
         targets: Tensor,
         iid_mask: Tensor | None,
         sample_weight: Tensor | None,
-    ) -> Rows:
-        """The checked rows of a batch."""
-        return one_vs_rest(
-            logits,
-            targets,
-            iid_mask,
-            sample_weight,
-            num_classes=self.num_classes,
-            ignore_index=self.ignore_index,
-            log_odds=self.scores == "log_odds",
-        )
+    ) -> tuple[Rows, Batch]:
+        """The checked rows of a call, and the batch whose logits are their scores."""
+        batch = Batch(logits, targets, iid_mask, sample_weight, self.ignore_index)
+        if self.scores == "log_odds":
+            rows = batch.rows(self.num_classes, log_odds=True)
+            return rows, Batch.of(rows)
+        return batch.rows(self.num_classes), batch
 
 
 def ranking_loss(
@@ -97,10 +93,10 @@ def ranking_loss(
         scores=scores,
     )
     temperature = _checks.number("temperature", temperature, above=0)
-    live, nonfinite = finite_rows(settings.rows(logits, targets, iid_mask, sample_weight))
-    tau = torch.full((), temperature, dtype=live.scores.dtype, device=live.scores.device)
+    rows, batch = settings.read(logits, targets, iid_mask, sample_weight)
+    tau = torch.full((), temperature, dtype=rows.scores.dtype, device=rows.scores.device)
     none = Memory(MemoryQueue(settings.num_classes, 0), None, tau, False)
-    return outcome_of(statistic, live, nonfinite, none, tau, reduction)[0].loss
+    return outcome_of(statistic, rows, batch, none, tau, reduction)[0].loss
 
 
 class RankingLoss(Loss):
@@ -317,9 +313,9 @@ class RankingLoss(Loss):
         writes = (self.training or settings.update_queue_in_eval) and not self._freezes
         gathers = resolve_gather(settings.gather_distributed)
         with failing_together(logits) if gathers else nullcontext():
-            live = settings.rows(logits, targets, iid_mask, sample_weight)
+            rows, batch = settings.read(logits, targets, iid_mask, sample_weight)
             if writes:
-                self._refuse_recomputation(live)
+                self._refuse_recomputation(rows)
         if gathers:
             call = describe(
                 type(self).__name__,
@@ -328,36 +324,37 @@ class RankingLoss(Loss):
                 sample_weight=sample_weight,
                 iid_mask=iid_mask,
             )
-            live = gather_rows(live, call)
-        if not (live.scores.is_meta or live.scores.device == self.draws.device):
-            self._move(live.scores.device)
-        live, nonfinite = finite_rows(live)
+            rows = gather_rows(rows, call)
+            batch = Batch.of(rows)
+        source = rows.scores
+        if not (source.is_meta or source.device == self.draws.device):
+            self._move(source.device)
         if writes:
-            self.queue.widen_for(live)
+            self.queue.widen_for(rows)
         memory = Memory(self.queue, settings.max_pool_size, self.draws, writes)
         # A copy, for the temperature may be assigned between forward and backward.
-        temperature = self.tau.to(live.scores, copy=True)
-        outcome, pool = outcome_of(
+        temperature = self.tau.to(source, copy=True)
+        outcome, seen = outcome_of(
             statistic,
-            live,
-            nonfinite,
+            rows,
+            batch,
             memory,
             temperature,
             settings.reduction,
             self._warn_of_subsample,
         )
-        if memory.subsamples(live) and not (self._freezes or live.scores.is_meta):
+        if memory.subsamples(rows) and not (self._freezes or source.is_meta):
             self.draws.add_(1)
-        if pool is not None and self.training and readable(live.scores):
+        if seen is not None and self.training and readable(source):
             self._warn_of_dead_gradient()
-            self._watch.look(live.scores, outcome, pool)
+            self._watch.look(*seen, outcome)
         return outcome
 
-    def _refuse_recomputation(self, live: Rows) -> None:
+    def _refuse_recomputation(self, rows: Rows) -> None:
         """Raise inside a backward pass, where the pool of the first call is gone."""
         settings, queue, own = self.settings, self.queue, self.own
         remembers = queue.size or own.numel() or settings.max_pool_size is not None
-        if remembers and is_in_backward(live.scores):
+        if remembers and is_in_backward(rows.scores):
             raise RuntimeError(
                 f"{type(self).__name__} was called from inside a backward pass, as activation "
                 "checkpointing does to compute a part again. Its state holds the batch by now, so "

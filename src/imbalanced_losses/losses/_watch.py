@@ -51,7 +51,7 @@ class GradientWatch:
         self.finding: Finding | None = None
         self.has_found = False
 
-    def look(self, source: Tensor, outcome: Outcome, pool: Pool) -> None:
+    def look(self, source: Tensor, pool: Pool, outcome: Outcome) -> None:
         """Have the backward pass of the outcome judge the gradient that reaches its source.
 
         The gradient is judged by what was passed to the loss: a factor on the loss, as a gradient
