@@ -4,6 +4,7 @@ Both return the cells or, where these are only to be summed, their total, so tha
 values need not be written.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,9 +13,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from imbalanced_losses._ops.runtime import apply, may_overwrite_saved, readable
 
-# A block this long stays in a core's cache together with the temporaries of `_sigmoid_terms`;
-# passes over it cost half of what passes over main memory do.
-_BLOCK = 32_768
+# Passes over a block this long and the scratch of `_sigmoid_terms` stay in a core's caches, where
+# they take half as long as in main memory; in shorter blocks what an operation costs by itself
+# shows.
+_BLOCK = 2**17
 
 # The softmax of rows shorter than a vector register is several times faster along columns.
 _SHORT_ROW = 16 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 8
@@ -120,15 +122,16 @@ class _SigmoidFocal(torch.autograd.Function):
         if logits.numel() <= _BLOCK or not readable(logits):
             value, slope = _sigmoid_terms(logits, target, alpha, gamma)
             return value.sum() if total else value, slope
-        slope = torch.empty(logits.shape, dtype=logits.dtype)
-        values = []
-        blocks = (torch.split(t.reshape(-1), _BLOCK) for t in (logits, target, slope))
-        for block_logits, block_target, block_slope in zip(*blocks, strict=True):
-            value, _ = _sigmoid_terms(block_logits, block_target, alpha, gamma, out=block_slope)
-            values.append(value.sum() if total else value)
-        if total:
-            return torch.stack(values).sum(), slope
-        return torch.cat(values).view(logits.shape), slope
+        slope = logits.new_empty(logits.shape)
+        arrays = [logits, target, slope, *([] if total else [logits.new_empty(logits.shape)])]
+        scratch = logits.new_empty(3 + total, _BLOCK)
+        sums = []
+        blocks = (torch.split(t.reshape(-1), _BLOCK) for t in arrays)
+        for x, t, *kept in zip(*blocks, strict=True):
+            value, _ = _sigmoid_terms(x, t, alpha, gamma, out=[*kept, *scratch[:, : len(x)]])
+            if total:
+                sums.append(value.sum())
+        return torch.stack(sums).sum() if total else arrays[-1], slope
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -233,25 +236,29 @@ def _sigmoid_terms(
     alpha: float | None,
     gamma: float,
     *,
-    out: Tensor | None = None,
+    out: Sequence[Tensor | None] = (None,) * 5,
 ) -> tuple[Tensor, Tensor]:
     """alpha_t |e|^gamma BCE and its derivative in the logits, with e = p - t and gamma > 0.
 
     |e|^gamma = k e with k = sign(e) |e|^(gamma - 1), so both come from k:
     value = alpha_t k e BCE, slope = alpha_t k (gamma p (1 - p) BCE + e^2).
-    BCE = max(x, 0) - t x + log(1 + exp(-|x|)), where nothing cancels in easy cells. In place, but
+    BCE = max(x, 0) - t x + log(1 + exp(-|x|)), where nothing cancels in easy cells. The slope, the
+    value and three temporaries take the memory `out`, where it is given. In place elsewhere, but
     only on what depends on all that is mixed in, as vmap demands.
     """
-    tail = logits.abs().neg_().exp_().log1p_()
-    bce = torch.addcmul(logits.relu(), logits, target, value=-1).add_(tail)
-    p = logits.sigmoid()
-    error = p - target
+    of_slope, of_value, first, second, third = out
+    tail = torch.abs(logits, out=first).neg_().exp_().log1p_()
+    bce = torch.clamp(logits, min=0, out=of_value)
+    bce = torch.addcmul(bce, logits, target, value=-1, out=of_value).add_(tail)
+    p = torch.sigmoid(logits, out=first)
+    error = torch.sub(p, target, out=second)
+    variance = torch.addcmul(p, p, p, value=-1, out=first)
+    squares = torch.mul(error, error, out=of_slope)
+    slope = torch.addcmul(squares, variance, bce, value=gamma, out=of_slope)
     k = _modulator(error, gamma)
     if alpha is not None:
-        k = _times_alpha_t(k, target, alpha)
-    spread = bce * torch.addcmul(p, p, p, value=-1)
-    value = bce.mul_(k).mul_(error)
-    return value, torch.mul(error.square().add_(spread, alpha=gamma), k, out=out)
+        k = _times_alpha_t(k, target, alpha, out=third)
+    return bce.mul_(k).mul_(error), slope.mul_(k)
 
 
 def _sigmoid_slope(logits: Tensor, target: Tensor, alpha: float | None, gamma: float) -> Tensor:
@@ -270,6 +277,7 @@ def _modulator(error: Tensor, gamma: float) -> Tensor:
     return error.abs().clamp(min=torch.finfo(error.dtype).tiny) ** (gamma - 1) * error.sign()
 
 
-def _times_alpha_t(x: Tensor, target: Tensor, alpha: float) -> Tensor:
+def _times_alpha_t(x: Tensor, target: Tensor, alpha: float, *, out: Tensor | None = None) -> Tensor:
     """`x` (alpha t + (1 - alpha) (1 - t)), expanded: this takes two operations, not three."""
-    return torch.addcmul(torch.add(x, x, alpha=-alpha), x, target, value=2 * alpha - 1)
+    of_negatives = torch.mul(x, 1 - alpha, out=out)
+    return torch.addcmul(of_negatives, x, target, value=2 * alpha - 1, out=out)
