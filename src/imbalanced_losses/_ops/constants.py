@@ -10,13 +10,19 @@ from torch import Tensor
 from imbalanced_losses._ops.runtime import is_compiling
 
 
-def constants(make: Callable[[Any], Sequence[Any]], argument: Any, like: Tensor) -> Tensor:
-    """The numbers `make(argument)` in the dtype and on the device of `like`, made once.
+def constants(
+    make: Callable[[Any], Sequence[Any]],
+    argument: Any,
+    like: Tensor,
+    *,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """The numbers `make(argument)` on the device of `like`, in its dtype or another, made once.
 
     A tensor made from a list is a copy that an accelerator waits for.
     """
     tensor_of = _tensor if is_compiling() else _kept
-    return tensor_of(make, argument, like.dtype, like.device)
+    return tensor_of(make, argument, dtype or like.dtype, like.device)
 
 
 def _tensor(

@@ -42,18 +42,18 @@ def masked_quantiles(
         return values.new_full((len(values), len(levels)), torch.nan)
     count = row_counts(member)
     # In float32 the position would be off by whole rows from 2^24 members on.
-    last = count.double() - 1
-    position = last * constants(list, tuple(levels), last)
-    # (1 - 0.9) * 10 is below 1 in floating point; the row that is meant is row 1.
+    position = (count - 1) * constants(list, tuple(levels), values, dtype=torch.float64)
+    # (1 - 0.9) * 10 is below 1 in floating point; the row that is meant is row 1. A row without
+    # members, at -1 or above, has rank 0: `long` drops the fraction.
     slack = 1e-12 * rows
     if interpolation == "nearest":
-        rank = position.round()
+        rank = position.clamp(min=0).round().long()
     elif interpolation == "higher":
-        rank = (position - slack).ceil()
+        rank = (position + (1 - slack)).long()
     else:
-        rank = (position + slack).floor()
+        rank = (position + slack).long()
     if interpolation in ("linear", "midpoint"):
-        upper_rank = (position - slack).ceil()
+        upper_rank = (position + (1 - slack)).long()
         both = _order_statistics(
             values, member, count, torch.cat((rank, upper_rank), 1), min(levels)
         )
@@ -75,8 +75,6 @@ def _order_statistics(
     # A row of n members has the level at (1 - lowest) * (n - 1) from the end, which grows with n;
     # the whole length is deep enough for all. In integers, for lengths may be symbolic.
     depth = rows * (int((1 - lowest) * 2**20) + 1) // 2**20 + 2
-    # Only a row without members has a rank outside.
-    rank = rank.clamp(min=0).long()
     if 2 * _GROUP * depth <= rows:
         fewest = int(count.min()) if readable(values) else 0
         if fewest < rows:

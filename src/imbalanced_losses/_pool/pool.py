@@ -25,6 +25,11 @@ class Pool(NamedTuple):
     wants_slope: bool = True  # whether a statistic is to form its derivative
 
     @property
+    def negative(self) -> Tensor:
+        """`[C, M]` bool, within valid."""
+        return self.valid ^ self.positive
+
+    @property
     def live(self) -> Tensor:
         """`[M]` bool: rows of this batch, which carry gradient."""
         column = self.drawn

@@ -148,7 +148,7 @@ class Lagrangian(Statistic):
         else:
             miss, alarm = -F.logsigmoid(margin) / _LN_2, -F.logsigmoid(-margin) / _LN_2
         positives = pool.positive * pool.weight
-        negatives = (pool.valid & ~pool.positive).to(scores.dtype)
+        negatives = pool.negative.to(scores.dtype)
         # Only rows drawn as the population is can tell of a rate in it.
         iid_positives, some = shares_of(positives * pool.iid)
         iid_negatives, valid = shares_of(negatives * pool.iid, some)

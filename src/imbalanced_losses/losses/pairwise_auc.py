@@ -50,7 +50,7 @@ def _squared_hinge(pool: Pool, temperature: Tensor, margin: float) -> PerClass:
     not negative: nothing cancels, as it does in the prefix sums of squares.
     """
     tau = temperature.double()
-    negative = pool.valid & ~pool.positive
+    negative = pool.negative
     scores = pool.scores.double() / tau
     keys = torch.where(negative, scores + margin, scores)
     # An invalid row counts nowhere; 0 keeps what it holds out of the differences.
@@ -83,7 +83,7 @@ def _integral(heights: Tensor, gaps: Tensor) -> Tensor:
 
 def _logistic(pool: Pool, temperature: Tensor) -> PerClass:
     positives = select(pool, pool.positive)
-    negative = (pool.valid & ~pool.positive).to(pool.scores.dtype)
+    negative = pool.negative.to(pool.scores.dtype)
     count = negative.sum(1)
     shares, valid = shares_of(positives.mass(), count > 0)
     counts, pull = soft_counts(

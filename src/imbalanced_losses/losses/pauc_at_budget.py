@@ -95,7 +95,7 @@ class PAUCAtBudget(Statistic):
 
 def _pauc(pool: Pool, temperature: Tensor, settings: PAUCAtBudget) -> PerClass:
     scores = pool.scores.detach()
-    negative = pool.valid & ~pool.positive
+    negative = pool.negative
     iid_negative = negative & pool.iid
     reference = iid_negative if settings.budget_basis == "fpr" else pool.valid & pool.iid
     knots, scale = _thresholds(scores, reference, settings)

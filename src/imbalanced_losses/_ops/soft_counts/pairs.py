@@ -22,7 +22,7 @@ class SoftCounts(NamedTuple):
 def pair_counts(
     queries: Tensor, sources: Tensor, weights: Tensor, temperature: Tensor, movable: int
 ) -> SoftCounts:
-    """What `soft_rank.soft_counts` returns, in O(Q S) time and memory.
+    """What `blocks.soft_counts` returns, in O(Q S) time and memory.
 
     Args:
         queries: `[C, Q]`.
@@ -36,11 +36,16 @@ def pair_counts(
 
     def pull(grad: Tensor) -> tuple[Tensor, Tensor]:
         slopes, grad = slopes_(steps), grad * rate
-        by_query = (bmm(weights, slopes.mT) * grad).sum(1).neg_()
+        by_query = _joined(bmm(weights, slopes.mT) * grad).neg_()
         pulls = bmm(grad, slopes[..., movable:])
-        return by_query, (pulls * weights[..., movable:]).sum(1)
+        return by_query, _joined(pulls * weights[..., movable:])
 
     return SoftCounts(bmm(weights, steps.mT), pull)
+
+
+def _joined(by_weight: Tensor) -> Tensor:
+    """The sum over dimension 1, in the memory of the only term where there is but one."""
+    return by_weight.squeeze(1) if by_weight.shape[1] == 1 else by_weight.sum(1)
 
 
 def slopes_(steps: Tensor) -> Tensor:

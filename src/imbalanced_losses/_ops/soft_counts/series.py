@@ -1,4 +1,4 @@
-"""The soft step and its slope as polynomials of the decay z, for the far sums of `soft_rank`."""
+"""The soft step and its slope as polynomials of the decay z, for the far sums of `blocks`."""
 
 from torch import Tensor
 
