@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import imbalanced_losses
+from benchmarks import run
 
 PACKAGE = "imbalanced_losses"
 ROOT = Path(imbalanced_losses.__file__).parent
@@ -131,6 +132,10 @@ def test_arrows_point_one_way_also_through_other_rooms(module: str) -> None:
     room = room_of(module)
     assert {room_of(other) for other in reached_from(module)} - {room} <= REACHES[room]
     assert "" not in reached_from(module), "a room does not know the names of the whole package"
+
+
+def test_a_benchmark_is_outdated_by_what_its_losses_are_made_of_and_nothing_else() -> None:
+    assert set(run.ROOMS) == {*REACHES["losses"], "losses"} - {"losses._"}
 
 
 def test_losses_do_not_know_each_other() -> None:
