@@ -119,6 +119,8 @@ LARGE = (
     "dropout",
     "ensemble_4",
     "ensemble_4_weight_average",
+    "ensemble_4_smooth_ap_mix_1",
+    "ensemble_4_weight_average_smooth_ap_mix_1",
 )
 
 
