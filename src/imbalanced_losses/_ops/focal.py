@@ -203,7 +203,7 @@ def _softmax_terms(log_p: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
 
     With e = p - 1 and k = sign(e) |e|^(gamma - 1) they are -k e log p and k (e + gamma p log p).
     """
-    error = _shortfall(log_p)
+    error = _shortfall(log_p, gamma)
     k = _modulator(error, gamma)
     pull = torch.addcmul(error, log_p.exp(), log_p, value=gamma).mul_(k)
     return (error * log_p).mul_(k).neg_(), pull
@@ -211,13 +211,14 @@ def _softmax_terms(log_p: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
 
 def _softmax_pull(log_p: Tensor, gamma: float) -> Tensor:
     """The second of `_softmax_terms` in operations that autograd can follow."""
-    error = _shortfall(log_p)
+    error = _shortfall(log_p, gamma)
     return (error + gamma * log_p.exp() * log_p) * _modulator(error, gamma)
 
 
-def _shortfall(log_p: Tensor) -> Tensor:
-    """The `p - 1` of log p, below 0 even where p rounds to 1: gamma 0 stays cross-entropy."""
-    return torch.expm1(log_p).clamp(max=-torch.finfo(log_p.dtype).tiny)
+def _shortfall(log_p: Tensor, gamma: float) -> Tensor:
+    """The `p - 1` of log p, below 0 where its powers are taken, so gamma 0 stays cross-entropy."""
+    error = torch.expm1(log_p)
+    return error if gamma == 2 else error.clamp(max=-torch.finfo(log_p.dtype).tiny)
 
 
 def log_one_minus(log_p: Tensor) -> Tensor:
