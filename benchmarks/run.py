@@ -30,8 +30,8 @@ class Row:
     """One contender in one case; times in ms, memory in MiB, None where there is no number.
 
     `p20`, `p50` and `p80` are of a forward and backward pass, `forward` and `backward` medians of
-    its parts; `baseline_...` is torch's own loss and `eager_p50` the contender's own, uncompiled,
-    where it is compiled, both measured in the same process in turns. `source` is a digest of our
+    its parts; `baseline_...` is torch's own loss and `..._eager_p50` either loss uncompiled, where
+    it is compiled, all measured in the same process in turns. `source` is a digest of our
     losses' code, "" for a peer; `load` the machine's load before, in busy cores.
     """
 
@@ -56,6 +56,7 @@ class Row:
     baseline_p50: float | None = None
     baseline_p80: float | None = None
     eager_p50: float | None = None
+    baseline_eager_p50: float | None = None
     mib: float | None = None
     baseline_mib: float | None = None
     value_error: float | None = None

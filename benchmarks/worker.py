@@ -81,17 +81,19 @@ def ask(
 def figures(case: cases.Case, contender: Contender, effort: Effort, threads: int) -> dict[str, Any]:
     """Measure in this process."""
     batches = list(case.batches())
-    steps = [TrainingStep(case, make, batches) for make in (contender.make, baseline)]
+    makers = (contender.make, baseline)
+    steps = [TrainingStep(case, make, batches) for make in makers]
     taking_turns = steps
     if case.mode == "compiled":
-        taking_turns = [*steps, TrainingStep(replace(case, mode="eager"), contender.make, batches)]
+        uncompiled = replace(case, mode="eager")
+        taking_turns = [*steps, *(TrainingStep(uncompiled, make, batches) for make in makers)]
     mine, its, *eager = in_turns(taking_turns, effort)
     found: dict[str, Any] = {"steps": len(mine.both)}
     for name, times in (("p{}", mine.both), ("baseline_p{}", its.both)):
         for percent, value in zip((20, 50, 80), quantiles(times), strict=True):
             found[name.format(percent)] = value
-    if eager:
-        found["eager_p50"] = quantiles(eager[0].both)[1]
+    for name, loss in zip(("eager_p50", "baseline_eager_p50"), eager, strict=False):
+        found[name] = quantiles(loss.both)[1]
     found["forward"], found["backward"] = quantiles(mine.forward)[1], quantiles(mine.backward)[1]
     for name, step in zip(("mib", "baseline_mib"), steps, strict=True):
         step.release()
