@@ -12,6 +12,7 @@ from torch._dynamo.testing import (
 )
 
 from cases import CASES, assert_same, step
+from imbalanced_losses import SmoothAPLoss
 from imbalanced_losses._pool.memory import Memory
 from imbalanced_losses._pool.rows import finite_rows, slope_of_rows
 from imbalanced_losses.functional import smooth_ap_loss
@@ -118,6 +119,22 @@ def test_a_compiled_loss_tells_of_its_classes_and_its_band_what_an_eager_one_tel
     assert eager[2]["band_neg_count"].dtype == torch.int64
     assert eager[0][0].isnan()
     assert_same(compiled[3][5], torch.zeros(logits.shape[1]))
+
+
+@traced
+@pytest.mark.parametrize("scores", ["logits", "log_odds"])
+def test_the_operator_reads_maps_in_half_precision_with_masks_and_weights(scores) -> None:
+    settings = {"num_classes": 3, "queue_size": 50, "temperature": 0.3, "scores": scores}
+    logits = torch.randn(2, 3, 4, 4, dtype=torch.bfloat16)
+    targets = torch.arange(32).view(2, 4, 4) % 3
+    targets[0, 0] = -100
+    about = {"iid_mask": torch.tensor([True, False]), "sample_weight": torch.rand(2, 4, 4)}
+    eager, loss = SmoothAPLoss(**settings), SmoothAPLoss(**settings)
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    for _ in range(2):  # the second time with a queue
+        found = step(compiled, logits, targets, **about)
+        torch.testing.assert_close(found, step(eager, logits, targets, **about))
+    assert_same(loss.queue.rows, eager.queue.rows)
 
 
 @traced
