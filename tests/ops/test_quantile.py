@@ -68,6 +68,16 @@ def test_equals_the_definition(rows, share, levels, interpolation, dtype) -> Non
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize("rows", [1, 700, 3001, 9001])
+@pytest.mark.parametrize("share", [0.0, 0.02, 1.0])
+def test_a_row_alone_equals_the_definition(rows, share, interpolation) -> None:
+    values, member = cells(1, rows, share, torch.float64)
+    found = masked_quantiles(values, member, LEVELS, interpolation)
+    wanted = expected(values, member, LEVELS, interpolation)
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12, equal_nan=True)
+
+
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 def test_equals_torch_on_the_members(interpolation) -> None:
     values, member = cells(4, 1000, 0.7, torch.float64)
     found = masked_quantiles(values, member, LEVELS, interpolation)
@@ -81,7 +91,7 @@ def test_equals_torch_on_the_members(interpolation) -> None:
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("share", [0.01, 0.9, 1.0])
 def test_is_exact_for_values_of_every_shape(shape, levels, share) -> None:
-    values, member = cells(3, 2500, share, torch.float32)
+    values, member = cells(3, 3001, share, torch.float32)
     values = SHAPES[shape](values)
     for interpolation in ("lower", "higher"):
         found = masked_quantiles(values, member, levels, interpolation)

@@ -14,9 +14,11 @@ INTERPOLATIONS = ("higher", "linear", "lower", "midpoint", "nearest")
 # The largest values of a row are sought in groups of this many, or at once where there are few.
 _GROUP = 16
 _FEW_TO_SEARCH = 2**13
-# Deep in the rows, up to this many values in all are sorted, which takes few operations; more are
-# spread over at most this many bins for each row, whose range a sample of this size tells.
-_FEW = 2048
+# Deep in the rows, up to this many values in all are sorted, which takes few operations, or each
+# rank is sought by itself in a row that is alone and longer than this. More values are spread over
+# at most this many bins for each row, whose range a sample of this size tells.
+_FEW = 2**13
+_SHORT = 2048
 _MOST_BINS = 1024
 _SAMPLE = 64
 # Values that are spread over bins at a time, so that a core keeps the temporaries in its cache.
@@ -85,6 +87,9 @@ def _order_statistics(
         parts = (torch.split(t, max(1, _CELLS // rows)) for t in (values, member, count, rank))
         found = torch.cat([_from_bins(*part) for part in zip(*parts, strict=True)])
         return found.masked_fill(count == 0, torch.nan)
+    if len(values) == 1 and rows > _SHORT and readable(values) and count.any():
+        members = values.masked_select(member)
+        return torch.stack([members.kthvalue(1 + k).values for k in rank[0].tolist()]).unsqueeze(0)
     return torch.where(member, values, torch.nan).sort(1).values.gather(1, rank)
 
 

@@ -178,7 +178,7 @@ def _reduced(
     That is where they are already, or where their slope `[C, live rows]` puts them.
     """
     per_class, valid, slope, diagnostics = found
-    if reduction == "mean":
+    if reduction == "mean" and len(valid) > 1:
         share = valid / valid.sum(dtype=per_class.dtype).clamp(min=1)
     else:
         share = valid.to(per_class.dtype)
