@@ -52,11 +52,12 @@ class RareClassClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Args:
         loss: `"auto"` takes what `recipes.recommend` names for the goal, the kind of problem and
-            the size of the network. Else the name of a recipe in `recipes.RECIPES`, a `Recipe`, or
-            a loss of your own: a module or function called as `loss(logits, targets)`, with
-            `sample_weight=` where `fit` gets one. Logits are `[N, 1]` for binary problems and
-            `[N, C]` otherwise; targets are class indices `[N]` for multiclass problems, and zeros
-            and ones of the logits' shape for the other two.
+            the size of the network: for binary average precision the mean of four networks, which
+            take four times as long and more; `"prior_bias"` is one. Else the name of a recipe in
+            `recipes.RECIPES`, a `Recipe`, or a loss of your own: a module or function called as
+            `loss(logits, targets)`, with `sample_weight=` where `fit` gets one. Logits are `[N, 1]`
+            for binary problems and `[N, C]` otherwise; targets are class indices `[N]` for
+            multiclass problems, and zeros and ones of the logits' shape for the other two.
         goal: What is to be high on new rows, one of `recipes.GOALS`. `"tail_accuracy"` is for many
             classes: of two it is 1 where every row is called rare.
         budget: For `"partial_auc"`, `"recall_at_fpr"` and `"recall_at_budget"`, and for recipes
@@ -96,7 +97,7 @@ class RareClassClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         recipe_: The recipe; with a loss of your own that of everything around the loss.
         validation_score_: Of the goal on the held-out rows. Selection makes it optimistic.
         learning_rate_: That was kept.
-        history_: `(step, value of the goal)` at each look.
+        history_: `(step, value of the goal)` at each look; of the first of several networks.
         n_features_in_: Number of features.
         feature_names_in_: Their names, where X was a data frame with string columns.
 
@@ -105,7 +106,7 @@ class RareClassClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         >>> X, y = make_classification(400, weights=[0.95], random_state=0)
         >>> model = RareClassClassifier(hidden=(16,), learning_rate=0.01, random_state=0)
         >>> model.fit(X, y).recipe_.name
-        'prior_bias'
+        'smooth_ap_ensemble'
         >>> model.predict_proba(X).shape
         (400, 2)
     """

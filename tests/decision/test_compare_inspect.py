@@ -146,10 +146,12 @@ def test_dates_of_another_part_are_read_in_the_order_of_the_first(form):
 
 def test_sizes_of_models_are_told_apart_only_where_they_get_different_recipes():
     found = inspect(frame_of(), "fraud")
-    assert "any model" in shown(found)
-    other = dataclasses.replace(found.advice[0], recipes=dict.fromkeys(CAPACITIES, "focal"))
-    other.recipes["linear"] = "smooth_ap_mix"
-    text = shown(dataclasses.replace(found, advice=(other, *found.advice[1:])))
+    alike = [
+        dataclasses.replace(o, recipes=dict.fromkeys(CAPACITIES, "focal")) for o in found.advice
+    ]
+    assert "any model" in shown(dataclasses.replace(found, advice=tuple(alike)))
+    alike[0].recipes["linear"] = "smooth_ap_mix"
+    text = shown(dataclasses.replace(found, advice=tuple(alike)))
     assert "any model" not in text
     for size in CAPACITIES:
         assert f"{size} model" in text

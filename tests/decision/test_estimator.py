@@ -82,7 +82,8 @@ def test_every_recipe_learns_and_gives_probabilities(kind, name) -> None:
 
 def test_the_choice_of_the_recipe_follows_goal_kind_and_size(monkeypatch) -> None:
     once = {"max_epochs": 1}
-    assert quick(**once).fit(X, Y).recipe_.name == "prior_bias"
+    assert quick(**once, hidden=(16,)).fit(X, Y).recipe_.name == "smooth_ap_ensemble"
+    assert quick(**once, hidden=()).fit(X, Y).recipe_.name == "prior_bias"
     asked = {}
 
     def spy(goal, kind, capacity):
@@ -96,7 +97,8 @@ def test_the_choice_of_the_recipe_follows_goal_kind_and_size(monkeypatch) -> Non
     monkeypatch.undo()
     assert quick(**once, goal="tail_accuracy").fit(X3, Y3).recipe_.name == "adjusted"
     module = nn.Linear
-    assert quick(**once, hidden=(), module=module).fit(X, Y).recipe_.name == "prior_bias"
+    own = quick(**once, hidden=(), module=module).fit(X, Y)
+    assert own.recipe_.name == "smooth_ap_ensemble"
     mine = RECIPES["focal"]
     assert quick(**once, loss=mine).fit(X, Y).recipe_ is mine
 
@@ -232,7 +234,8 @@ def test_a_network_of_ones_own_is_trained(name) -> None:
 
 
 def test_it_stops_early_and_says_where(capsys) -> None:
-    model = quick(max_epochs=200, patience=2, verbose=True, refit=False).fit(X, Y)
+    settings = {"max_epochs": 200, "patience": 2, "verbose": True, "refit": False}
+    model = quick(loss="prior_bias", **settings).fit(X, Y)
     steps, values = zip(*model.history_, strict=True)
     assert max(values) == model.validation_score_
     assert len(steps) < 30

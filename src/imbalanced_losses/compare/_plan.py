@@ -23,11 +23,10 @@ _USUAL = (
     "logit_adjusted",
     "ldam",
     "balanced_sampler",
-    "weight_average",
     "ensemble",
 )
 _FOR_GOALS: dict[Goal, tuple[str, ...]] = {
-    "average_precision": ("smooth_ap_mix",),
+    "average_precision": ("smooth_ap_mix", "smooth_ap_ensemble"),
     "partial_auc": ("pauc_mix",),
     "recall_at_fpr": ("pauc_mix",),
     "recall_at_budget": ("recall_mix",),
