@@ -14,9 +14,9 @@ INTERPOLATIONS = ("higher", "linear", "lower", "midpoint", "nearest")
 # The largest values of a row are sought in groups of this many, or at once where there are few.
 _GROUP = 16
 _FEW_TO_SEARCH = 2**13
-# Deep in the rows, up to this many values in all are sorted, which takes few operations, or each
-# rank is sought by itself in a row that is alone and longer than this. More values are spread over
-# at most this many bins for each row, whose range a sample of this size tells.
+# Deep in the rows, up to `_FEW` values in all are sorted, which takes few operations; of a row that
+# is alone and not `_SHORT`, each rank is selected by itself. More are spread over at most
+# `_MOST_BINS` bins for each row, whose range a sample of the size `_SAMPLE` tells.
 _FEW = 2**13
 _SHORT = 2048
 _MOST_BINS = 1024

@@ -100,7 +100,8 @@ def _measure(
 
 
 def _shapes(kind: str, settings: str, temperature: Tensor, logits: Tensor, *others: Any) -> Any:
-    classes, wants_slope = others[4].shape[0], others[-1]
+    queued_scores, wants_slope = others[4], others[-1]
+    classes = queued_scores.shape[0]
     diagnostics = len(_statistic(kind, settings).diagnostic_dtypes)
     return (
         temperature.new_empty(classes),
