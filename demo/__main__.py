@@ -11,7 +11,7 @@ from imbalanced_losses.recipes import Goal
 
 NEEDED = ("jinja2", "joblib", "matplotlib", "pandas", "rich", "scipy", "skrub", "sklearn")
 # The baseline joins them, and gradient boosting.
-TREES = ("class_weights", "focal", "smooth_ap_mix")
+TREES = ("class_weights", "focal", "smooth_ap_ensemble")
 DIGITS = ("adjusted", "class_weights", "logit_adjusted")
 FOLDS = 5
 # 700 and 400 steps of each training, so that the demo takes two minutes and not ten.

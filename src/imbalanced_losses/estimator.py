@@ -52,12 +52,13 @@ class RareClassClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Args:
         loss: `"auto"` takes what `recipes.recommend` names for the goal, the kind of problem and
-            the size of the network: for binary average precision the mean of four networks, which
-            take four times as long and more; `"prior_bias"` is one. Else the name of a recipe in
-            `recipes.RECIPES`, a `Recipe`, or a loss of your own: a module or function called as
-            `loss(logits, targets)`, with `sample_weight=` where `fit` gets one. Logits are `[N, 1]`
-            for binary problems and `[N, C]` otherwise; targets are class indices `[N]` for
-            multiclass problems, and zeros and ones of the logits' shape for the other two.
+            the size of the network: for binary average precision the mean of four networks mixed
+            with Smooth-AP, which take fifteen times as long (50 s for 3 s on 4,819 rows) as the one
+            of `"prior_bias"`. Else the name of a recipe in `recipes.RECIPES`, a `Recipe`, or a loss
+            of your own: a module or function called as `loss(logits, targets)`, with
+            `sample_weight=` where `fit` gets one. Logits are `[N, 1]` for binary problems and
+            `[N, C]` otherwise; targets are class indices `[N]` for multiclass problems, and zeros
+            and ones of the logits' shape for the other two.
         goal: What is to be high on new rows, one of `recipes.GOALS`. `"tail_accuracy"` is for many
             classes: of two it is 1 where every row is called rare.
         budget: For `"partial_auc"`, `"recall_at_fpr"` and `"recall_at_budget"`, and for recipes
