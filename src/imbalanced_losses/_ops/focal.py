@@ -17,6 +17,8 @@ from imbalanced_losses._ops.runtime import apply, may_overwrite_saved, readable
 # they take half as long as in main memory; in shorter blocks what an operation costs by itself
 # shows.
 _BLOCK = 2**17
+# Arrays that `_sigmoid_terms` writes.
+_OUTPUTS = 5
 
 # The softmax of rows shorter than a vector register is several times faster along columns.
 _SHORT_ROW = 16 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 8
@@ -122,16 +124,16 @@ class _SigmoidFocal(torch.autograd.Function):
         if logits.numel() <= _BLOCK or not readable(logits):
             value, slope = _sigmoid_terms(logits, target, alpha, gamma)
             return value.sum() if total else value, slope
-        slope = logits.new_empty(logits.shape)
-        arrays = [logits, target, slope, *([] if total else [logits.new_empty(logits.shape)])]
-        scratch = logits.new_empty(3 + total, _BLOCK)
+        # The slope, and the values where they are wanted; what is only passed through is scratch.
+        kept = [logits.new_empty(logits.shape) for _ in range(1 if total else 2)]
+        scratch = logits.new_empty(_OUTPUTS - len(kept), _BLOCK)
         sums = []
-        blocks = (torch.split(t.reshape(-1), _BLOCK) for t in arrays)
-        for x, t, *kept in zip(*blocks, strict=True):
-            value, _ = _sigmoid_terms(x, t, alpha, gamma, out=[*kept, *scratch[:, : len(x)]])
+        blocks = (torch.split(t.reshape(-1), _BLOCK) for t in (logits, target, *kept))
+        for x, t, *out in zip(*blocks, strict=True):
+            value, _ = _sigmoid_terms(x, t, alpha, gamma, out=[*out, *scratch[:, : len(x)]])
             if total:
                 sums.append(value.sum())
-        return torch.stack(sums).sum() if total else arrays[-1], slope
+        return torch.stack(sums).sum() if total else kept[1], kept[0]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -237,7 +239,7 @@ def _sigmoid_terms(
     alpha: float | None,
     gamma: float,
     *,
-    out: Sequence[Tensor | None] = (None,) * 5,
+    out: Sequence[Tensor | None] = (None,) * _OUTPUTS,
 ) -> tuple[Tensor, Tensor]:
     """alpha_t |e|^gamma BCE and its derivative in the logits, with e = p - t and gamma > 0.
 
