@@ -12,7 +12,7 @@ from imbalanced_losses.losses._ranking import RankingLoss
 class PlainAUC(Statistic):
     def __call__(self, pool, temperature):
         steps = ((pool.scores.unsqueeze(2) - pool.scores.unsqueeze(1)) / temperature).sigmoid()
-        pairs = pool.positive.unsqueeze(2) & (pool.valid & ~pool.positive).unsqueeze(1)
+        pairs = pool.positive.unsqueeze(2) & pool.negative.unsqueeze(1)
         weight = pairs * pool.weight.unsqueeze(1)
         mass = weight.sum((1, 2))
         return PerClass(1 - (weight * steps).sum((1, 2)) / mass.where(mass > 0, 1), mass > 0)

@@ -69,7 +69,7 @@ def test_classes_of_like_size_stay_together(monkeypatch) -> None:
     pool = Pool(
         scores=torch.arange(4.0 * rows).view(4, rows),
         positive=positive,
-        valid=torch.ones_like(positive),
+        negative=~positive,
         weight=torch.ones(rows),
         iid=torch.ones(rows, dtype=torch.bool),
         rows=rows,

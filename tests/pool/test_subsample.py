@@ -23,7 +23,7 @@ def pool_for(targets, classes):
     return Pool(
         scores=rows.scores,
         positive=rows.label == 1,
-        valid=rows.label >= 0,
+        negative=rows.label == 0,
         weight=torch.arange(count).float(),
         iid=torch.arange(count) % 2 == 0,
         rows=count,

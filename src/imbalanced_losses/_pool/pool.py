@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from imbalanced_losses._ops.runtime import is_compiling, readable
+from imbalanced_losses._ops.columns import columns_from
+from imbalanced_losses._ops.runtime import readable
 from imbalanced_losses._pool.rows import Rows
 
 
@@ -14,20 +15,26 @@ class Pool(NamedTuple):
     """M rows of C one-vs-rest problems: all queued and live rows, or a subsample of them."""
 
     scores: Tensor  # [C, M] float32 or float64; finite, also where not valid
-    positive: Tensor  # [C, M] bool, within valid
-    valid: Tensor  # [C, M] bool
+    positive: Tensor  # [C, M] bool
+    negative: Tensor  # [C, M] bool
     weight: Tensor  # [M]
     iid: Tensor  # [M] bool
     rows: int  # queued and live rows; the last ones are live
     live_rows: int
     nonfinite: Tensor | None = None  # [C] bool: a valid score was not finite; None: in no class
     drawn: Tensor | None = None  # [M]: which of the rows a subsample took; None: all
-    wants_slope: bool = True  # whether a statistic is to form its derivative
+    # Whether a statistic is to form its derivative. Then nothing else follows the scores.
+    wants_slope: bool = True
 
     @property
-    def negative(self) -> Tensor:
-        """`[C, M]` bool, within valid."""
-        return self.valid ^ self.positive
+    def fixed_scores(self) -> Tensor:
+        """The scores without a gradient, `[C, M]`."""
+        return self.scores if self.wants_slope else self.scores.detach()
+
+    @property
+    def valid(self) -> Tensor:
+        """`[C, M]` bool: positive or negative."""
+        return self.positive | self.negative
 
     @property
     def live(self) -> Tensor:
@@ -44,16 +51,21 @@ class Pool(NamedTuple):
 
     def observed_rows(self) -> int:
         """Rows that count for some class; all rows where counts cannot be read."""
-        return int(self.valid.any(0).sum()) if readable(self.valid) else self.valid.shape[1]
+        valid = self.valid
+        return int(valid.any(0).sum()) if readable(valid) else valid.shape[1]
 
     def of_classes(self, index: Tensor) -> "Pool":
         """The same rows of some classes `[c]` alone."""
         return self._replace(
             scores=self.scores.index_select(0, index),
             positive=self.positive.index_select(0, index),
-            valid=self.valid.index_select(0, index),
+            negative=self.negative.index_select(0, index),
             nonfinite=None if self.nonfinite is None else self.nonfinite.index_select(0, index),
         )
+
+    def from_first_live(self, values: Tensor) -> Tensor:
+        """The columns of `values` `[..., M]` from the first live one on."""
+        return columns_from(values, self.first_live)
 
     def of_live(self, slope: Tensor) -> Tensor:
         """A slope from the first live column on as that of the live rows, `[C, live rows]`."""
@@ -74,19 +86,12 @@ def build_pool(rows: Rows, live_rows: int, nonfinite: Tensor | None) -> Pool:
     """The pool of `rows`; the last ones are live, and `nonfinite` `[C, N]` tells of these."""
     return Pool(
         scores=rows.scores.detach().contiguous(),
-        # Labels are -1, 0 and 1; on a CPU comparisons take ten times as long.
-        positive=_as_mask(rows.label.clamp(min=0)),
-        valid=_as_mask((rows.label + 1).clamp_(max=1)),
+        # Labels are -1, 0 and 1; on a CPU comparisons take twenty times as long.
+        positive=rows.label.clamp(min=0).bool(),
+        negative=rows.label.logical_not(),
         weight=rows.weight,
         iid=rows.iid,
         rows=rows.label.shape[1],
         live_rows=live_rows,
         nonfinite=None if nonfinite is None else nonfinite.any(1),
     )
-
-
-def _as_mask(zeros_and_ones: Tensor) -> Tensor:
-    """A bool view of int8, for a conversion takes ten times as long; compilers only convert."""
-    if is_compiling():
-        return zeros_and_ones.bool()
-    return zeros_and_ones.view(torch.bool)

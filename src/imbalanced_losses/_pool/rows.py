@@ -83,11 +83,11 @@ def one_vs_rest(
             logits, targets, iid_mask, sample_weight
         )
     scores = _scores(logits, num_classes)
-    rows = scores.shape[0]
+    rows = scores.shape[1]
     label = _labels(targets, rows, num_classes, ignore_index, log_odds=log_odds)
     if log_odds:
         # Through logsumexp the NaN of an ignored row would reach its gradient.
-        scores = _log_odds(scores.masked_fill((label[0] == IGNORED).unsqueeze(1), 0.0))
+        scores = _log_odds(scores.masked_fill(label[0] == IGNORED, 0.0).t()).t()
     if iid_mask is None:
         iid_mask = torch.ones(rows, dtype=torch.bool, device=scores.device)
     else:
@@ -97,7 +97,7 @@ def one_vs_rest(
     else:
         _checks.weights(sample_weight, (rows,), "[N]")
         weight = sample_weight.detach().to(scores.dtype)
-    return Rows(scores.t(), label, weight, iid_mask)
+    return Rows(scores, label, weight, iid_mask)
 
 
 def _by_position(
@@ -134,10 +134,13 @@ def _by_position(
 
 
 def _scores(logits: Tensor, num_classes: int) -> Tensor:
-    """Logits as `[N, C]` in float32 or float64."""
+    """Logits as `[C, N]` in float32 or float64."""
     _checks.floating_logits(logits)
-    columns = logits.unsqueeze(1) if logits.dim() == 1 and num_classes == 1 else logits
-    if columns.dim() != 2 or columns.shape[1] != num_classes:
+    if logits.dim() == 2 and logits.shape[1] == num_classes:
+        scores = logits.t()
+    elif logits.dim() == 1 and num_classes == 1:
+        scores = logits.unsqueeze(0)
+    else:
         binary = "[N], " if num_classes == 1 else ""
         fix = ""
         if logits.dim() > 2 and logits.shape[-1] == num_classes:
@@ -148,7 +151,7 @@ def _scores(logits: Tensor, num_classes: int) -> Tensor:
             f"logits must have shape {binary}[N, {num_classes}] or [N, {num_classes}, d1, ...] for "
             f"num_classes={num_classes}; got {list(logits.shape)}.{fix}"
         )
-    return columns if columns.dtype == torch.float64 else columns.float()
+    return scores if scores.dtype == torch.float64 else scores.float()
 
 
 def _labels(

@@ -35,14 +35,14 @@ class Selection(NamedTuple):
         From the pool's first live column on, as in `PerClass`.
         """
         if self.cells is None:
-            return values[:, self.pool.first_live :].contiguous()
+            return self.pool.from_first_live(values).contiguous()
         classes, columns = self.pool.scores.shape
         return self.add_to_(values.new_zeros(classes, columns - self.pool.first_live), values)
 
     def add_to_(self, slope: Tensor, values: Tensor) -> Tensor:
         """Add `values` `[C, K]`, 0 outside, to a slope in the scores of these rows."""
         if self.cells is None:
-            return slope.add_(values[:, self.pool.first_live :])
+            return slope.add_(self.pool.from_first_live(values))
         if slope.numel() == 0:
             return slope
         cells, values = self.cells, values.reshape(-1)
@@ -66,7 +66,7 @@ def select(pool: Pool, member: Tensor, *, above: int = 0) -> Selection:
         return Selection(pool, pool.scores, member)
     found = member.reshape(-1).nonzero().squeeze(1)  # class by class
     if len(member) == 1:  # without padding, which takes a dozen operations
-        scores = pool.scores.reshape(-1).index_select(0, found).unsqueeze(0)
+        scores = pool.scores.index_select(1, found)
         return Selection(pool, scores, member.new_ones(scores.shape), found)
     count = row_counts(member)
     place = torch.arange(int(count.max()))

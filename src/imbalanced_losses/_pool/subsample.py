@@ -34,7 +34,7 @@ def subsample(pool: Pool, size: int, draw: Tensor) -> Pool:
     return pool._replace(
         scores=pool.scores[:, chosen],
         positive=pool.positive[:, chosen],
-        valid=pool.valid[:, chosen],
+        negative=pool.negative[:, chosen],
         weight=pool.weight[chosen],
         iid=pool.iid[chosen],
         drawn=chosen,

@@ -1,13 +1,20 @@
 """What a statistic of a pool returns for each class, and its way onto autograd's graph."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from imbalanced_losses._ops.precision import no_autocast
-from imbalanced_losses._ops.runtime import apply, calls_operators, is_compiling, is_followed
+from imbalanced_losses._ops.runtime import (
+    apply,
+    below_autograd,
+    calls_operators,
+    is_compiling,
+    is_followed,
+)
 from imbalanced_losses._pool.memory import Memory
 from imbalanced_losses._pool.pool import Pool
 from imbalanced_losses._pool.rows import Batch, Rows, finite_rows
@@ -60,7 +67,8 @@ class Statistic:
 
         So a diverging step is seen by whoever watches either.
         """
-        with no_autocast(pool.scores):
+        unfollowed = below_autograd() if pool.wants_slope else nullcontext()
+        with no_autocast(pool.scores), unfollowed:
             found = self(pool, temperature)
         if pool.nonfinite is None:
             return found
@@ -69,12 +77,18 @@ class Statistic:
         return found._replace(loss=found.loss * factor, slope=slope)
 
 
-def shares_of(mass: Tensor, usable: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def shares_of(
+    mass: Tensor, usable: Tensor | None = None, partners: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Mass `[C, K]` as shares of its class's total, and the classes that are valid `[C]`.
 
-    A class is valid if it is `usable` and has mass. The shares of the others are 0.
+    With `partners` `[C]`, the number of rows that each of the K is paired with, as the share of one
+    of its pairs. A class is valid if it is `usable` and has mass and partners. The shares of the
+    others are 0.
     """
     total = mass.sum(1)
+    if partners is not None:
+        total = total * partners
     valid = total > 0 if usable is None else (total > 0) & usable
     return mass / total.where(valid, torch.inf).unsqueeze(1), valid
 

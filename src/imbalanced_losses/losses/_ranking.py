@@ -369,8 +369,8 @@ class RankingLoss(Loss):
             return
         self._has_warned = True
         warn(
-            f"The pool of {pool.valid.shape[1]} rows is subsampled to max_pool_size={size}, with a "
-            "quota for each class; the loss is now a random estimate that over-represents rare "
+            f"The pool of {pool.scores.shape[1]} rows is subsampled to max_pool_size={size}, with "
+            "a quota for each class; the loss is now a random estimate that over-represents rare "
             "classes. This is said once."
         )
 

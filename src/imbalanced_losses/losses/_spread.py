@@ -22,7 +22,7 @@ def scaled(temperature: Tensor, pool: Pool, tau_scale: str) -> Tensor:
     """
     if tau_scale == "none":
         return temperature
-    scores = pool.scores.detach()
+    scores = pool.fixed_scores
     if tau_scale == "std":
         spread = standard_deviations(scores, pool.valid)
     else:

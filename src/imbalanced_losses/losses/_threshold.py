@@ -62,7 +62,7 @@ def _movers(rows: Selection, reference: Tensor) -> tuple[Tensor, Tensor]:
     """Scores from the first live column on, and which of them move the thresholds, `[C, N]`."""
     pool = rows.pool
     member = reference & pool.live
-    return pool.scores[:, pool.first_live :], member[:, pool.first_live :]
+    return pool.from_first_live(pool.scores), pool.from_first_live(member)
 
 
 class _Moving(torch.autograd.Function):

@@ -63,8 +63,7 @@ def _squared_hinge(pool: Pool, temperature: Tensor, margin: float) -> PerClass:
 
     count = negatives.sum(1)
     mass = (pool.positive * pool.weight).double().gather(1, order)
-    shares, valid = shares_of(mass, count > 0)
-    shares = shares / count.clamp(min=1).unsqueeze(1)
+    shares, valid = shares_of(mass, partners=count)
     loss = (shares * squares).sum(1).to(pool.scores.dtype)
     if not pool.wants_slope:
         return PerClass(loss, valid)
@@ -72,7 +71,7 @@ def _squared_hinge(pool: Pool, temperature: Tensor, margin: float) -> PerClass:
     from_below = _integral(running_sum(shares.flip(1)[:, :-1]), gaps.flip(1)).flip(1)
     slopes = (negatives * from_below - shares * hinges) * (2 / tau)
     by_row = torch.empty_like(slopes).scatter_(1, order, slopes)
-    return PerClass(loss, valid, by_row[:, pool.first_live :].to(pool.scores.dtype))
+    return PerClass(loss, valid, pool.from_first_live(by_row).to(pool.scores.dtype))
 
 
 def _integral(heights: Tensor, gaps: Tensor) -> Tensor:
@@ -85,7 +84,7 @@ def _logistic(pool: Pool, temperature: Tensor) -> PerClass:
     positives = select(pool, pool.positive)
     negative = pool.negative.to(pool.scores.dtype)
     count = negative.sum(1)
-    shares, valid = shares_of(positives.mass(), count > 0)
+    shares, valid = shares_of(positives.mass(), partners=count)
     counts, pull = soft_counts(
         positives.scores,
         pool.scores,
@@ -93,7 +92,6 @@ def _logistic(pool: Pool, temperature: Tensor) -> PerClass:
         temperature,
         movable=pool.first_live,
     )
-    shares = shares / count.clamp(min=1).unsqueeze(1)
     loss = (shares * counts.squeeze(1)).sum(1)
     if not pool.wants_slope:
         return PerClass(loss, valid)

@@ -94,7 +94,7 @@ class PAUCAtBudget(Statistic):
 
 
 def _pauc(pool: Pool, temperature: Tensor, settings: PAUCAtBudget) -> PerClass:
-    scores = pool.scores.detach()
+    scores = pool.fixed_scores
     negative = pool.negative
     iid_negative = negative & pool.iid
     reference = iid_negative if settings.budget_basis == "fpr" else pool.valid & pool.iid
@@ -108,6 +108,7 @@ def _pauc(pool: Pool, temperature: Tensor, settings: PAUCAtBudget) -> PerClass:
     if settings.budget_basis == "population" or pool.nonfinite is not None:
         usable = usable & iid_negative.any(1)  # else no reference, hence no scale
     positive = pool.positive & pool.live if settings.pos_numerator == "live" else pool.positive
+    band = None
     if settings.surrogate == "pairwise":
         band = select(pool, negative & _in_band(scores, knots))
         numerator = select(pool, positive, above=_FEW_PAIRS // max(1, band.inside.shape[1]))
@@ -115,12 +116,15 @@ def _pauc(pool: Pool, temperature: Tensor, settings: PAUCAtBudget) -> PerClass:
     else:
         numerator = select(pool, positive, above=POINTWISE)
         moved_by = reference if settings.threshold_gradient else None
-        terms, per_class = _trapezoid(pool, numerator, knots, safe_tau, usable, moved_by)
+        theta = torch.cat(knots, 1)
+        terms, per_class = _trapezoid(pool, numerator, theta, safe_tau, usable, moved_by)
     if not settings.diagnose:
         return per_class
+    if band is not None:
+        terms = terms / band.inside.sum(1, keepdim=True).clamp(min=1)
     diagnostics = PAUCDiagnostics(
-        knots[:, 0],
-        knots[:, -1],
+        knots[0].squeeze(1),
+        knots[-1].squeeze(1),
         tau,
         (iid_negative & _in_band(scores, knots)).sum(1),
         _variance(terms, numerator.inside),
@@ -129,21 +133,24 @@ def _pauc(pool: Pool, temperature: Tensor, settings: PAUCAtBudget) -> PerClass:
     return per_class._replace(diagnostics=diagnostics)
 
 
-def _in_band(scores: Tensor, knots: Tensor) -> Tensor:
-    return (scores >= knots[:, -1:]) & (scores <= knots[:, :1])
+def _in_band(scores: Tensor, knots: tuple[Tensor, ...]) -> Tensor:
+    return scores == scores.clamp(knots[-1], knots[0])  # nowhere, where the knots are NaN
 
 
-def _thresholds(scores: Tensor, reference: Tensor, settings: PAUCAtBudget) -> tuple[Tensor, Tensor]:
-    """Scores at the knots `[C, n_knots]`, from alpha to beta, and the scale `[C]` of tau."""
+def _thresholds(
+    scores: Tensor, reference: Tensor, settings: PAUCAtBudget
+) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Scores at the knots, `[C, 1]` each, from alpha to beta, and the scale `[C]` of tau."""
     alpha, beta = settings.alpha, settings.beta
     inner = range(1, settings.n_knots - 1)
     rates = [alpha, *(alpha + (beta - alpha) * k / (settings.n_knots - 1) for k in inner), beta]
     ends = [0.25, 0.75] if settings.tau_scale == "iqr" else []
     levels = [*(1 - rate for rate in rates), *ends]
     quantiles = masked_quantiles(scores, reference, levels, settings.quantile_interpolation)
-    knots = quantiles[:, : settings.n_knots]
-    low, high = (quantiles[:, -2], quantiles[:, -1]) if ends else (knots[:, -1], knots[:, 0])
-    return knots, high - low
+    columns = torch.split(quantiles, 1, 1)
+    knots = columns[: settings.n_knots]
+    low, high = columns[-2:] if ends else (knots[-1], knots[0])
+    return knots, (high - low).squeeze(1)
 
 
 def _trapezoid(
@@ -186,19 +193,18 @@ def _mean_of_knots(steps: Tensor) -> Tensor:
 def _pairwise(
     pool: Pool, numerator: Selection, band: Selection, tau: Tensor, usable: Tensor
 ) -> tuple[Tensor, PerClass]:
-    """Means over the band j of sigma((s_j - s_i) / tau), `[C, K]`, and their mean over i."""
+    """Sums over the band j of sigma((s_j - s_i) / tau), `[C, K]`, and the mean of all pairs."""
     inside = band.inside.to(pool.scores.dtype)
-    size = inside.sum(1, keepdim=True)
-    some = size.squeeze(1) > 0
-    usable = usable & (some if pool.nonfinite is None else some | pool.nonfinite)
-    shares, valid = shares_of(numerator.mass(), usable)
+    size = inside.sum(1)
+    if pool.nonfinite is not None:
+        size = size.masked_fill(pool.nonfinite, 1)  # an empty band hides no NaN
+    shares, valid = shares_of(numerator.mass(), usable, partners=size)
     # Soft counts are of rows above, which are those that are not outranked.
     counts, pull = soft_counts(numerator.scores, band.scores, inside.unsqueeze(1), tau)
-    size = size.clamp(min=1)
-    missed = counts.squeeze(1) / size
+    missed = counts.squeeze(1)
     loss, slope = (shares * missed).sum(1), None
     if pool.wants_slope:
-        by_numerator, by_band = pull((shares / size).unsqueeze(1))
+        by_numerator, by_band = pull(shares.unsqueeze(1))
         slope = band.add_to_(numerator.slope(by_numerator), by_band)
     return missed, PerClass(loss, valid, slope)
 

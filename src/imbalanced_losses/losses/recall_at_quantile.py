@@ -52,15 +52,13 @@ class RecallAtQuantile(Statistic):
 
     def _of_group(self, pool: Pool, temperature: Tensor) -> PerClass:
         positives = select(pool, pool.positive, above=POINTWISE)
-        levels = [1 - self.quantile]
-        theta = masked_quantiles(
-            pool.scores.detach(), pool.valid, levels, self.quantile_interpolation
-        )
+        levels, valid = [1 - self.quantile], pool.valid
+        theta = masked_quantiles(pool.fixed_scores, valid, levels, self.quantile_interpolation)
         theta = theta.nan_to_num(0.0)  # a class without rows
         tau = scaled(temperature, pool, self.tau_scale)
         seen = theta
         if self.threshold_gradient:
-            seen = thresholds_of(positives, theta, tau, pool.valid).squeeze(1)
+            seen = thresholds_of(positives, theta, tau, valid).squeeze(1)
         found = soft_step(positives.scores - seen, tau.view(-1, 1))
         if not pool.wants_slope:
             return one_minus_mean(positives, found, None)
@@ -68,7 +66,7 @@ class RecallAtQuantile(Statistic):
         per_class = one_minus_mean(positives, found, slopes)
         if not self.threshold_gradient:
             return per_class
-        pushed = slope_through(positives, slopes.unsqueeze(1), theta, tau, pool.valid)
+        pushed = slope_through(positives, slopes.unsqueeze(1), theta, tau, valid)
         return per_class.plus_slope(pushed)
 
 

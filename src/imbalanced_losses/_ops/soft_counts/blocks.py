@@ -68,7 +68,8 @@ def soft_counts(
         The sums over j of `weights[c, w, j] * sigmoid((sources[c, j] - queries[c, i]) / tau)`. A
         list on autograd's graph, whose second derivative is wanted, takes O(Q S).
     """
-    temperature = temperature.expand(len(queries))
+    if temperature.ndim == 0:
+        temperature = temperature.expand(len(queries))
     followed = is_followed(queries) or is_followed(sources)
     if followed or _few_pairs(len(queries), queries.shape[1], sources.shape[1]):
         return pair_counts(queries, sources, weights, temperature, movable)

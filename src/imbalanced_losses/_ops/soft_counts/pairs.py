@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from imbalanced_losses._ops.columns import columns_from
 from imbalanced_losses._ops.precision import bmm
 from imbalanced_losses._ops.soft_step import soft_steps_
 
@@ -37,8 +38,8 @@ def pair_counts(
     def pull(grad: Tensor) -> tuple[Tensor, Tensor]:
         slopes, grad = slopes_(steps), grad * rate
         by_query = _joined(bmm(weights, slopes.mT) * grad).neg_()
-        pulls = bmm(grad, slopes[..., movable:])
-        return by_query, _joined(pulls * weights[..., movable:])
+        pulls = bmm(grad, columns_from(slopes, movable))
+        return by_query, _joined(pulls * columns_from(weights, movable))
 
     return SoftCounts(bmm(weights, steps.mT), pull)
 
