@@ -7,6 +7,11 @@ import torch
 from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
 
+# The layers of the dispatcher in which autograd notes operators, and views.
+_AUTOGRAD = torch._C.DispatchKeySet(torch._C.DispatchKey.AutogradFunctionality) | (
+    torch._C.DispatchKeySet(torch._C.DispatchKey.ADInplaceOrView)
+)
+
 
 def is_compiling() -> bool:
     """Whether a compiler is tracing this."""
@@ -76,11 +81,12 @@ def apply(function: type[torch.autograd.Function], *inputs: Any) -> Any:
 def below_autograd() -> AbstractContextManager[object]:
     """In plain eager mode a block whose operators go past autograd, for what it does not follow.
 
-    To ask it at every operator, for nothing, takes a tenth of the time of a small batch.
+    To ask it at every operator, for nothing, takes a tenth of the time of a small batch, and more
+    where a graph has it note how views came about.
     """
     if is_compiling() or torch._C._are_functorch_transforms_active():
         return nullcontext()
-    return torch._C._AutoDispatchBelowAutograd()
+    return torch._C._ExcludeDispatchKeyGuard(_AUTOGRAD)
 
 
 def is_in_backward(tensor: Tensor) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from imbalanced_losses._ops.runtime import below_autograd
 from imbalanced_losses._pool.memory import Memory
 from imbalanced_losses._pool.queue import MemoryQueue
 from imbalanced_losses._pool.rows import Batch, Rows, finite_rows, slope_of_rows
@@ -82,20 +83,25 @@ def _measure(
     Of the batch's rows and of those in the queue, which then takes the batch's if it `writes`. The
     slope is that in the rows of the batch, `[C, N]`.
     """
-    classes, size = queued_label.shape
-    queue = MemoryQueue(classes, size, Rows(queued_scores, queued_label, queued_weight, queued_iid))
-    rows = Batch(logits, targets, iid_mask, sample_weight, ignore_index).rows(classes)
-    live, nonfinite = finite_rows(rows)
-    pool = Memory(queue, max_pool_size, draws, writes).pooled(live, nonfinite)
-    found = _statistic(kind, settings).measured(pool._replace(wants_slope=wants_slope), temperature)
-    if found.slope is None:
-        slope = live.scores.new_empty(classes, 0)
-    else:
-        slope = slope_of_rows(pool.of_live(found.slope), rows, nonfinite).contiguous()
-    if found.diagnostics:
-        diagnostics = torch.stack([values.double() for values in found.diagnostics])
-    else:
-        diagnostics = torch.empty(0, classes, dtype=torch.float64)
+    with below_autograd():
+        classes, size = queued_label.shape
+        queue = MemoryQueue(
+            classes, size, Rows(queued_scores, queued_label, queued_weight, queued_iid)
+        )
+        rows = Batch(logits, targets, iid_mask, sample_weight, ignore_index).rows(classes)
+        live, nonfinite = finite_rows(rows)
+        pool = Memory(queue, max_pool_size, draws, writes).pooled(live, nonfinite)
+        found = _statistic(kind, settings).measured(
+            pool._replace(wants_slope=wants_slope), temperature
+        )
+        if found.slope is None:
+            slope = live.scores.new_empty(classes, 0)
+        else:
+            slope = slope_of_rows(pool.of_live(found.slope), rows, nonfinite).contiguous()
+        if found.diagnostics:
+            diagnostics = torch.stack([values.double() for values in found.diagnostics])
+        else:
+            diagnostics = torch.empty(0, classes, dtype=torch.float64)
     return found.loss, found.valid, slope, diagnostics
 
 
