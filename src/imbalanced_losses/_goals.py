@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from imbalanced_losses import _checks, metrics
 from imbalanced_losses.metrics._top import recall_within_budget
-from imbalanced_losses.recipes import DEFAULT_BUDGET, GOALS, Goal, Problem
+from imbalanced_losses.recipes import GOALS, Goal, Problem
+from imbalanced_losses.recipes._recipe import DEFAULT_BUDGET
 
 _TITLES: dict[Goal, str] = {
     "average_precision": "average precision",

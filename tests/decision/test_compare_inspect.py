@@ -13,7 +13,8 @@ from scipy.stats import binomtest
 from imbalanced_losses.compare import DataError, inspect
 from imbalanced_losses.compare._inspect import positives_needed
 from imbalanced_losses.compare._show import show_inspection
-from imbalanced_losses.recipes import CAPACITIES, GOALS, recommend
+from imbalanced_losses.recipes import GOALS, recommend
+from imbalanced_losses.recipes._advice import CAPACITIES
 
 ROWS = 200
 

@@ -31,7 +31,8 @@ from imbalanced_losses._training.loop import (
 )
 from imbalanced_losses._training.settings import FitSettings
 from imbalanced_losses._warn import warn
-from imbalanced_losses.recipes import DECIDED, Problem, Recipe
+from imbalanced_losses.recipes import Problem, Recipe
+from imbalanced_losses.recipes._advice import DECIDED
 
 __all__ = ["FitSettings", "Fitted", "fit"]
 

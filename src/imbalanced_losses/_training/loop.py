@@ -16,7 +16,8 @@ from imbalanced_losses._pointwise_call import parameters
 from imbalanced_losses._training.engine import Engine
 from imbalanced_losses._training.settings import LOOKS, FitSettings
 from imbalanced_losses.losses import choose_tau
-from imbalanced_losses.recipes import DECIDED, Problem, Recipe
+from imbalanced_losses.recipes import Problem, Recipe
+from imbalanced_losses.recipes._advice import DECIDED
 from imbalanced_losses.samplers import ClassBalancedSampler, StratifiedBatchSampler
 
 NetFactory: TypeAlias = Callable[[int, int], nn.Module]

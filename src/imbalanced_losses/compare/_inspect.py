@@ -15,7 +15,8 @@ from imbalanced_losses._ops.beta import clopper_pearson
 from imbalanced_losses.compare._reading.parts import Part, compare_parts
 from imbalanced_losses.compare._reading.read import names_in, prepare
 from imbalanced_losses.compare._table import Finding, Table
-from imbalanced_losses.recipes import BASELINE, CAPACITIES, GOALS, Capacity, Goal, recommend
+from imbalanced_losses.recipes import BASELINE, GOALS, Capacity, Goal, recommend
+from imbalanced_losses.recipes._advice import CAPACITIES
 
 _WIDTHS = (0.1, 0.05, 0.02)
 _REASONS = {

@@ -24,7 +24,8 @@ from imbalanced_losses.compare._folds import Fold, Rows
 from imbalanced_losses.compare._model import Factory
 from imbalanced_losses.compare._result import BOOSTING, Floats
 from imbalanced_losses.compare._table import Table
-from imbalanced_losses.recipes import DECIDED, GOALS, RECIPES, Goal, Problem, Recipe
+from imbalanced_losses.recipes import GOALS, RECIPES, Goal, Problem, Recipe
+from imbalanced_losses.recipes._advice import DECIDED
 
 
 @dataclass(frozen=True)
