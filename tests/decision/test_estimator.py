@@ -31,6 +31,7 @@ def quick(**settings):
     return RareClassClassifier(**{**given, **settings})
 
 
+@pytest.mark.slow
 def test_it_finds_a_rare_digit_as_well_as_a_net_that_is_trained_to_its_end() -> None:
     pixels, digits = load_digits(return_X_y=True)
     rare = np.flatnonzero(digits == 8)
@@ -55,7 +56,16 @@ def test_a_linear_model_comes_to_the_optimum_of_logistic_regression() -> None:
 @pytest.mark.no_cover  # long runs of what other tests cover
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [(kind, recipe.name) for kind in DATA for recipe in for_problem(kind)],
+    [
+        # Four mixed nets of several outputs take as long as all other recipes together.
+        pytest.param(
+            kind,
+            recipe.name,
+            marks=pytest.mark.slow if kind != "binary" and recipe.members > 1 else (),
+        )
+        for kind in DATA
+        for recipe in for_problem(kind)
+    ],
 )
 def test_every_recipe_learns_and_gives_probabilities(kind, name) -> None:
     x, y = DATA[kind]

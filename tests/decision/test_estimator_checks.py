@@ -30,6 +30,7 @@ EXPECTED = {
 }
 
 
+@pytest.mark.no_cover  # long runs of what other tests cover
 @pytest.mark.filterwarnings("ignore")
 @parametrize_with_checks(
     [RareClassClassifier(hidden=(16,), learning_rate=0.01)],

@@ -192,6 +192,7 @@ def _train_cases(rank: int, folder: str) -> list[dict[str, torch.Tensor]]:
     ]
 
 
+@pytest.mark.slow
 def test_two_ranks_take_the_step_of_one(tmp_path: Path) -> None:
     ranks = parallel.run(2, _train_cases, str(tmp_path))
     for (name, batch, parts), *states in zip(TWO_RANKS, *ranks, strict=True):
