@@ -415,7 +415,7 @@ def test_an_interrupt_leaves_the_finished_trials_and_says_so(found, tmp_path, mo
 
 
 @pytest.mark.filterwarnings("ignore:A worker stopped while some jobs")
-def test_a_worker_that_is_killed_ends_in_a_sentence_and_its_cure_goes_on(tmp_path):
+def test_a_worker_that_is_killed_ends_in_a_sentence_and_the_same_call_goes_on(tmp_path):
     victims = tmp_path / "victims"
 
     def network(inputs, outputs):
@@ -436,7 +436,7 @@ def test_a_worker_that_is_killed_ends_in_a_sentence_and_its_cure_goes_on(tmp_pat
     )
     assert 1 <= kept < 6
     victims.unlink()
-    compare(binary(), out=out, **asked | {"jobs": 1})
+    compare(binary(), out=out, **asked)
     assert len(list((out / "trials").iterdir())) == 6
 
 

@@ -40,7 +40,8 @@ def has_string_below(module: str, name: str) -> bool:
             return has_string_below(node.module, name)
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         if any(isinstance(target, ast.Name) and target.id == name for target in targets):
-            return isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+            text = below.value if isinstance(below, ast.Expr) else None
+            return isinstance(text, ast.Constant) and isinstance(text.value, str)
     return False
 
 
